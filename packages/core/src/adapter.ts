@@ -1,0 +1,12 @@
+/** For authors of adapters: the port, and the pieces of core that adapters share. */
+export * from "./port.ts";
+export { createDrive, type JournalSlice, type JournalStore, type WorkflowRun } from "./drive.ts";
+export { errorRecord, toErrorRecord, type ErrorRecord } from "./error-record.ts";
+export { definitionKey } from "./definition.ts";
+export { MAX_TIMER_MS, parseDuration, type Duration } from "./duration.ts";
+export { BackendUnavailableError, ConfigurationError, TaskBackendError, TaskCancelledError, UnsupportedCapabilityError } from "./errors.ts";
+export type { Headers, Json } from "./json.ts";
+export type { Logger } from "./log.ts";
+export { PRIORITIES, type Priority } from "./priority.ts";
+export type { RetryPolicy } from "./retry.ts";
+export { redactUrl } from "./redact.ts";

@@ -1,0 +1,346 @@
+import { DefinitionSet } from "./definition-set.ts";
+import { isBranded, type Definition, type Runnable, type TaskPolicy } from "./definition.ts";
+import { parseDuration, type Duration } from "./duration.ts";
+import {
+  BackendClosedError,
+  BackendUnavailableError,
+  InvalidArgumentError,
+  RunNotFoundError,
+  RunSettledError,
+  SubmitManyError,
+  UnsupportedCapabilityError,
+  WaitTimeoutError,
+} from "./errors.ts";
+import type { Headers } from "./json.ts";
+import { stderrLogger, type Logger } from "./log.ts";
+import type { NativeOptions } from "./native.ts";
+import type { Adapter, Capabilities, RunRecord, RunRequest } from "./port.ts";
+import type { Priority } from "./priority.ts";
+import { runRequest } from "./request.ts";
+import { payloadCheck, requireSupported, type PayloadCheck } from "./requirements.ts";
+import { outputOf, toResult, type TaskResult } from "./result.ts";
+import { createRun, type Run, type SignalOptions } from "./run.ts";
+import { parseInput } from "./schema.ts";
+import { startWorker, type Worker, type WorkerOptions } from "./worker.ts";
+import { withTimeout } from "./with-timeout.ts";
+
+/** Options of one submission. Retry policy and timeout belong to the definition. */
+export interface SubmitOptions {
+  queue?: string;
+  priority?: Priority;
+  /** From now. Not together with `runAt`. */
+  delay?: Duration;
+  runAt?: Date;
+  /** The same name, queue and key are one run for as long as its record is kept. */
+  idempotencyKey?: string;
+  headers?: Headers;
+  /** Passed to the engine untouched. */
+  native?: NativeOptions;
+}
+
+/** One item of `submitMany`. */
+export interface Submission<In = never, Out = unknown> {
+  task: Runnable<In, Out> | string;
+  input: In;
+  options?: SubmitOptions;
+}
+
+export interface BackendOptions {
+  /** Default: lines on standard error. */
+  log?: Logger;
+  /** For each call to the engine. Default 10 s. */
+  callTimeout?: Duration;
+  /** How long settled runs must be readable; more than the engine keeps is refused at connect. */
+  retention?: Duration;
+  /** The operator's policy by task name, over the definitions. */
+  tasks?: Readonly<Record<string, TaskPolicy>>;
+}
+
+const CALL_TIMEOUT_MS = 10_000;
+
+/** Submits runs, reads them, and starts workers, on whichever engine is behind it. */
+export class TaskBackend implements AsyncDisposable {
+  /** Of the connected engine, as observed. */
+  readonly capabilities: Capabilities;
+  readonly #adapter: Adapter;
+  readonly #check: PayloadCheck;
+  readonly #log: Logger;
+  readonly #callTimeoutMs: number;
+  readonly #definitions: DefinitionSet;
+  readonly #workers = new Set<Worker>();
+  readonly #onClose: () => void;
+  #closing: Promise<void> | undefined;
+
+  /** @internal Use `getBackend` or `createBackend`. */
+  constructor(adapter: Adapter, capabilities: Capabilities, options: BackendOptions, onClose: () => void) {
+    this.capabilities = capabilities;
+    this.#adapter = adapter;
+    this.#check = payloadCheck(capabilities);
+    this.#log = options.log ?? stderrLogger();
+    this.#callTimeoutMs = parseDuration(options.callTimeout ?? CALL_TIMEOUT_MS, "callTimeout");
+    this.#definitions = new DefinitionSet(options.tasks);
+    this.#onClose = onClose;
+  }
+
+  /**
+   * Makes definitions known to `submit` by name, and to the workers started here.
+   * @throws InvalidDefinitionError for a second definition of the same name and version
+   */
+  register(...definitions: readonly Definition[]): this {
+    for (const definition of definitions) this.#definitions.add(definition, "register()");
+    return this;
+  }
+
+  /** Like `register`, naming the module that each definition came from. @internal */
+  registerFrom(source: string, definitions: readonly Definition[]): void {
+    for (const definition of definitions) this.#definitions.add(definition, source);
+  }
+
+  /**
+   * Resolves once the engine has durably accepted the run. Needs no worker.
+   * @throws InvalidInputError, InvalidPayloadError, PayloadTooLargeError, InvalidArgumentError, UnsupportedCapabilityError before any I/O
+   * @throws BackendUnavailableError
+   */
+  submit<In, Out>(task: Runnable<In, Out>, input: NoInfer<In>, options?: SubmitOptions): Promise<Run<Out>>;
+  submit<Out = unknown>(name: string, input: unknown, options?: SubmitOptions): Promise<Run<Out>>;
+  async submit(task: Runnable<never, unknown> | string, input: unknown, options: SubmitOptions = {}): Promise<Run> {
+    const [run] = await this.#submit([{ task, input, options }]);
+    return run as Run;
+  }
+
+  /**
+   * Submits in one go. Every item is validated before the first is sent.
+   * @throws SubmitManyError when the engine refused some; and what `submit` throws
+   */
+  async submitMany<In, Out>(submissions: readonly Submission<In, Out>[]): Promise<Run<Out>[]> {
+    return (await this.#submit(submissions)) as Run<Out>[];
+  }
+
+  /** @throws RunNotFoundError for unknown ids and past the retention; BackendUnavailableError */
+  async getResult<Out = unknown>(id: string, _task?: Runnable<never, Out>): Promise<TaskResult<Out>> {
+    return toResult(await this.#record("getResult", id));
+  }
+
+  /** @throws RunNotFoundError, BackendUnavailableError */
+  async getRun<Out = unknown>(id: string, _task?: Runnable<never, Out>): Promise<Run<Out>> {
+    const { name, queue } = await this.#record("getRun", id);
+    return this.#run<Out>({ id, name, queue, deduplicated: false });
+  }
+
+  /**
+   * A waiting run never runs; a running one gets its signal aborted; a settled one is unchanged.
+   * Resolves when the engine has the request; `output()` of the run tells when it took effect.
+   * @throws RunNotFoundError, BackendUnavailableError
+   */
+  async cancel(id: string): Promise<void> {
+    const outcome = await this.#call("cancel", () => this.#adapter.cancel(checkId(id)));
+    if (outcome === "unknown") throw new RunNotFoundError(id);
+  }
+
+  /**
+   * Sends a signal to a workflow run, kept until the workflow waits for it.
+   * @throws RunNotFoundError, RunSettledError, InvalidArgumentError when the run is no workflow
+   * @throws InvalidPayloadError, PayloadTooLargeError, UnsupportedCapabilityError before any I/O; BackendUnavailableError
+   */
+  async signal(id: string, name: string, payload?: unknown, options: SignalOptions = {}): Promise<void> {
+    const what = `payload of signal "${name}"`;
+    if (typeof name !== "string" || name === "")
+      throw new InvalidArgumentError(`The name of a signal is ${JSON.stringify(name)}; give text.`);
+    const json = this.#check(payload, what);
+    const request = { name, payload: json, ...(options.dedupeId !== undefined && { dedupeId: options.dedupeId }) };
+    const outcome = await this.#call("signal", () => this.#adapter.signal(checkId(id), request));
+    if (outcome === "unknown") throw new RunNotFoundError(id);
+    if (outcome === "settled") throw new RunSettledError(id);
+    if (outcome === "not-a-workflow") throw new InvalidArgumentError(`Run "${id}" is a task; only workflows take signals.`);
+  }
+
+  /**
+   * A running worker in this process, for the queues of what is registered or those given.
+   * @throws InvalidArgumentError, UnsupportedCapabilityError, BackendUnavailableError
+   */
+  async startWorker(options: WorkerOptions = {}): Promise<Worker> {
+    this.#checkOpen("startWorker");
+    const worker = await startWorker(
+      {
+        adapter: this.#adapter,
+        definitions: this.#definitions,
+        capabilities: this.capabilities,
+        log: this.#log,
+        call: (name, run) => this.#call(name, run),
+      },
+      options,
+      () => this.#workers.delete(worker),
+    );
+    this.#workers.add(worker);
+    return worker;
+  }
+
+  /** Stops the workers started here, each within its grace period, and frees every resource. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#onClose();
+    await Promise.all([...this.#workers].map((worker) => worker.stop()));
+    await this.#adapter.close();
+  }
+
+  async #submit(
+    submissions: readonly { task: Runnable<never, unknown> | string; input: unknown; options?: SubmitOptions }[],
+  ): Promise<Run[]> {
+    this.#checkOpen("submit");
+    const requests = await Promise.all(submissions.map((item) => this.#request(item.task, item.input, item.options ?? {})));
+    if (requests.length === 0) return [];
+    const outcomes = await this.#call("submit", () => this.#adapter.submit(requests));
+    const accepted: { index: number; id: string }[] = [];
+    const rejected: { index: number; error: Exclude<(typeof outcomes)[number], { id: string }>["error"] }[] = [];
+    const runs: Run[] = [];
+    for (const [index, outcome] of outcomes.entries()) {
+      if ("error" in outcome) {
+        rejected.push({ index, error: outcome.error });
+        continue;
+      }
+      const { name, queue } = requests[index] as RunRequest;
+      accepted.push({ index, id: outcome.id });
+      runs.push(this.#run({ id: outcome.id, name, queue, deduplicated: outcome.deduplicated }));
+    }
+    if (rejected[0]) throw submissions.length === 1 ? rejected[0].error : new SubmitManyError(accepted, rejected);
+    return runs;
+  }
+
+  async #request(given: Runnable<never, unknown> | string, input: unknown, options: SubmitOptions): Promise<RunRequest> {
+    const target = this.#target(given, options);
+    const what = `input of "${target.name}"`;
+    if ("schema" in target && target.schema) await parseInput(target.schema as never, input, target.name);
+    const json = this.#check(input, what);
+    const runAtMs = runAtOf(options, target.name);
+    const request: RunRequest = {
+      ...runRequest(target, json, { ...options, headers: checkHeaders(options.headers, target.name) }),
+      ...(runAtMs !== undefined && { runAtMs }),
+      ...(options.idempotencyKey !== undefined && { idempotencyKey: checkKey(options.idempotencyKey, target.name) }),
+      ...(options.native && { native: { ...target.native, ...options.native } }),
+    };
+    requireSupported(this.capabilities, request);
+    return request;
+  }
+
+  /** What is submitted, with the operator's policy; by name, the definition if one is registered. */
+  #target(given: Runnable<never, unknown> | string, options: SubmitOptions): Runnable<never, unknown> {
+    if (typeof given !== "string") {
+      if (isBranded(given)) return this.#definitions.apply(given);
+      throw new InvalidArgumentError(
+        "submit was given something that is not a task; give what defineTask, defineWorkflow, chain, dag or taskRef made, or a name.",
+      );
+    }
+    const known = this.#definitions.find(given);
+    if (known) return known;
+    if (given === "") throw new InvalidArgumentError('submit was given the name ""; give the name of a task.');
+    return this.#definitions.apply({ kind: "ref", name: given, queue: options.queue ?? "default" });
+  }
+
+  #run<Out>(facts: Pick<Run, "id" | "name" | "queue" | "deduplicated">): Run<Out> {
+    return createRun<Out>(this, (id, timeoutMs, signal) => this.#wait(id, timeoutMs, signal), facts);
+  }
+
+  async #wait<Out>(id: string, timeoutMs: number | undefined, signal: AbortSignal | undefined): Promise<Out> {
+    this.#checkOpen("output");
+    signal?.throwIfAborted();
+    const record = await withTimeout(
+      (abort) => this.#adapter.wait(id, signal ? AbortSignal.any([abort, signal]) : abort),
+      timeoutMs,
+      () => new WaitTimeoutError(`The output of run "${id}"`, timeoutMs as number),
+      signal,
+    );
+    if (!record) throw new RunNotFoundError(id);
+    return outputOf<Out>(record);
+  }
+
+  async #record(call: string, id: string): Promise<RunRecord> {
+    const record = await this.#call(call, () => this.#adapter.get(checkId(id)));
+    if (!record) throw new RunNotFoundError(id);
+    return record;
+  }
+
+  /** Bounds a call to the engine: it answers or rejects within the time, whatever its client does. */
+  async #call<T>(name: string, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    this.#checkOpen(name);
+    return withTimeout(run, this.#callTimeoutMs, () =>
+      unavailable(this.capabilities.engine, this.capabilities.where, name, this.#callTimeoutMs),
+    );
+  }
+
+  #checkOpen(call: string): void {
+    if (this.#closing) throw new BackendClosedError(call);
+  }
+}
+
+/**
+ * A connected backend over an adapter that you made, for engines with options that no variable holds.
+ * @throws BackendUnavailableError when the engine does not answer in time
+ * @throws UnsupportedCapabilityError when it keeps records for less than `retention`
+ * @example
+ * const backend = await createBackend(sqlite({ file: "tasks.db" }));
+ */
+export async function createBackend(adapter: Adapter, options: BackendOptions = {}, onClose: () => void = () => {}): Promise<TaskBackend> {
+  const timeoutMs = parseDuration(options.callTimeout ?? CALL_TIMEOUT_MS, "callTimeout");
+  try {
+    const capabilities = await withTimeout(
+      (signal) => adapter.connect(signal),
+      timeoutMs,
+      () => unavailable("the engine", undefined, "connect", timeoutMs),
+    );
+    const retentionMs = options.retention === undefined ? 0 : parseDuration(options.retention, "retention");
+    if (retentionMs > capabilities.limits.retentionMs) {
+      throw new UnsupportedCapabilityError(
+        capabilities.engine,
+        "retention",
+        `settled runs are kept for ${capabilities.limits.retentionMs} ms and retention asks for ${retentionMs} ms; raise it in the engine or ask for less`,
+      );
+    }
+    return new TaskBackend(adapter, capabilities, options, onClose);
+  } catch (error) {
+    await adapter.close().catch(() => {});
+    throw error;
+  }
+}
+
+function unavailable(engine: string, where: string | undefined, call: string, timeoutMs: number): BackendUnavailableError {
+  return new BackendUnavailableError(
+    `${engine}${where === undefined ? "" : ` at ${where}`} did not answer ${call} within ${timeoutMs} ms; check that it runs and can be reached.`,
+  );
+}
+
+function checkId(id: unknown): string {
+  if (typeof id === "string" && id !== "") return id;
+  throw new InvalidArgumentError(`The id of a run is ${JSON.stringify(id)}; give the text that submit returned.`);
+}
+
+function checkKey(key: unknown, name: string): string {
+  if (typeof key === "string" && key !== "" && key.length <= 500) return key;
+  throw new InvalidArgumentError(`The idempotencyKey of "${name}" is ${JSON.stringify(key)}; give 1 to 500 characters.`);
+}
+
+function checkHeaders(headers: Headers | undefined, name: string): Headers {
+  for (const [key, value] of Object.entries(headers ?? {})) {
+    if (typeof value !== "string") throw new InvalidArgumentError(`Header "${key}" of "${name}" is ${JSON.stringify(value)}; give text.`);
+  }
+  return headers ?? {};
+}
+
+function runAtOf({ delay, runAt }: SubmitOptions, name: string): number | undefined {
+  if (delay !== undefined && runAt !== undefined) throw new InvalidArgumentError(`"${name}" was given delay and runAt; give one of them.`);
+  if (delay !== undefined) {
+    const delayMs = parseDuration(delay, `The delay of "${name}"`);
+    return delayMs === 0 ? undefined : Date.now() + delayMs;
+  }
+  if (runAt === undefined) return undefined;
+  const runAtMs = runAt instanceof Date ? runAt.getTime() : Number.NaN;
+  if (Number.isNaN(runAtMs)) throw new InvalidArgumentError(`The runAt of "${name}" is ${String(runAt)}; give a valid Date.`);
+  return runAtMs <= Date.now() ? undefined : runAtMs;
+}

@@ -1,0 +1,136 @@
+import type { TaskDefinition } from "./definition.ts";
+import { MAX_TIMER_MS, parseDuration, type Duration } from "./duration.ts";
+import { errorRecord, toErrorRecord, type ErrorRecord } from "./error-record.ts";
+import {
+  AttemptInterruptedError,
+  AttemptTimeoutError,
+  InvalidInputError,
+  NonRetryableError,
+  RetryableError,
+  TaskCancelledError,
+} from "./errors.ts";
+import type { Json } from "./json.ts";
+import { withFields, type Logger } from "./log.ts";
+import type { AbortReason, Attempt, Decision } from "./port.ts";
+import type { PayloadCheck } from "./requirements.ts";
+import { backoffMs } from "./retry.ts";
+import { parseInput } from "./schema.ts";
+
+/** How long a run that this worker cannot run stays away from it. */
+export const RELEASE_MS = 1_000;
+
+/** What an attempt ended with, before the policy has its say. */
+type Ending = { output: Json } | { thrown: unknown } | { refused: ErrorRecord } | { interrupted: AbortReason | "timeout" };
+
+/** Runs one attempt and decides what its outcome means. Never throws. */
+export async function executeTask(task: TaskDefinition, attempt: Attempt, check: PayloadCheck, log: Logger): Promise<Decision> {
+  const maxAttempts = task.retry.attempts;
+  if (attempt.attempt > maxAttempts) {
+    const error = attempt.previousError ?? workerLost(task.name, maxAttempts);
+    return { do: "settle", status: error.code === "TIMEOUT" ? "timed_out" : "failed", error, attempts: maxAttempts };
+  }
+  return decide(task, attempt, await runHandler(task, attempt, check, log));
+}
+
+function workerLost(name: string, attempts: number): ErrorRecord {
+  const times = attempts === 1 ? "Its only attempt" : `All ${attempts} attempts`;
+  return errorRecord(
+    "WorkerLostError",
+    "WORKER_LOST",
+    `${times} of "${name}" ended with the loss of the worker; look for a crash or a memory limit.`,
+  );
+}
+
+async function runHandler(task: TaskDefinition, attempt: Attempt, check: PayloadCheck, log: Logger): Promise<Ending> {
+  const controller = new AbortController();
+  let interrupt: (ending: Ending) => void = () => {};
+  const interrupted = new Promise<Ending>((resolve) => (interrupt = resolve));
+  const abort = (why: AbortReason | "timeout"): void => {
+    interrupt({ interrupted: why });
+    controller.abort(abortError(task, why));
+  };
+  const onAbort = (): void => abort(attempt.signal.reason as AbortReason);
+  if (attempt.signal.aborted) onAbort();
+  attempt.signal.addEventListener("abort", onAbort, { once: true });
+  const timer = task.timeoutMs === undefined ? undefined : setTimeout(() => abort("timeout"), Math.min(task.timeoutMs, MAX_TIMER_MS));
+  try {
+    // The race ends with the interruption: whatever the handler does later is ignored.
+    return await Promise.race([interrupted, callHandler(task, attempt, controller.signal, check, log)]);
+  } finally {
+    clearTimeout(timer);
+    attempt.signal.removeEventListener("abort", onAbort);
+  }
+}
+
+async function callHandler(task: TaskDefinition, attempt: Attempt, signal: AbortSignal, check: PayloadCheck, log: Logger): Promise<Ending> {
+  let output: unknown;
+  try {
+    const input = await parseInput(task.schema, attempt.input, task.name);
+    output = await task.handler(input as never, {
+      id: attempt.id,
+      name: task.name,
+      queue: attempt.queue,
+      attempt: attempt.attempt,
+      maxAttempts: task.retry.attempts,
+      signal,
+      headers: attempt.headers,
+      log: withFields(log, { run: attempt.id, task: task.name, attempt: attempt.attempt }),
+      progress: (value) => {
+        const json = check(value, `progress of task "${task.name}"`);
+        if (!signal.aborted) attempt.progress(json);
+      },
+    });
+  } catch (thrown) {
+    return thrown instanceof InvalidInputError ? { refused: { ...toErrorRecord(thrown), retryable: false } } : { thrown };
+  }
+  try {
+    return { output: check(output, `output of task "${task.name}"`) };
+  } catch (thrown) {
+    return { refused: invalidOutput(thrown) };
+  }
+}
+
+/** The record of an output that cannot be stored. */
+export function invalidOutput(thrown: unknown): ErrorRecord {
+  const record = toErrorRecord(thrown);
+  return { ...record, code: record.code === "INVALID_PAYLOAD" ? "INVALID_OUTPUT" : record.code, retryable: false };
+}
+
+function abortError(task: TaskDefinition, why: AbortReason | "timeout"): Error {
+  if (why === "timeout") return new AttemptTimeoutError(task.name, task.timeoutMs as number);
+  if (why === "cancel") return new TaskCancelledError(task.name);
+  return new AttemptInterruptedError(task.name, why === "shutdown" ? "the worker is stopping" : "another worker has taken the run over");
+}
+
+function decide(task: TaskDefinition, attempt: Attempt, ending: Ending): Decision {
+  // A cancelled run settles cancelled, also when its handler ended in the same moment.
+  if (attempt.signal.reason === "cancel") {
+    return { do: "settle", status: "cancelled", error: toErrorRecord(new TaskCancelledError(task.name)) };
+  }
+  if ("output" in ending) return { do: "complete", output: ending.output };
+  if ("refused" in ending) return { do: "settle", status: "failed", error: ending.refused };
+  if ("interrupted" in ending) {
+    if (ending.interrupted !== "timeout") return { do: "release", delayMs: 0 };
+    const error = toErrorRecord(new AttemptTimeoutError(task.name, task.timeoutMs as number));
+    return retryOrSettle(task, attempt, error, "timed_out");
+  }
+  const error = toErrorRecord(ending.thrown);
+  if (ending.thrown instanceof NonRetryableError) return { do: "settle", status: "failed", error };
+  return retryOrSettle(task, attempt, error, "failed", ending.thrown instanceof RetryableError ? ending.thrown.retryAfter : undefined);
+}
+
+function retryOrSettle(
+  task: TaskDefinition,
+  attempt: Attempt,
+  error: ErrorRecord,
+  status: "failed" | "timed_out",
+  retryAfter?: number | string,
+): Decision {
+  if (attempt.attempt >= task.retry.attempts) return { do: "settle", status, error };
+  if (retryAfter === undefined) return { do: "retry", delayMs: backoffMs(task.retry, attempt.attempt), error };
+  try {
+    return { do: "retry", delayMs: parseDuration(retryAfter as Duration, "retryAfter of a RetryableError"), error };
+  } catch (thrown) {
+    return { do: "settle", status: "failed", error: { ...toErrorRecord(thrown), retryable: false, cause: error } };
+  }
+}

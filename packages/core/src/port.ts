@@ -1,0 +1,301 @@
+import type { ErrorRecord } from "./error-record.ts";
+import type { TaskBackendError } from "./errors.ts";
+import type { Headers, Json } from "./json.ts";
+import type { Logger } from "./log.ts";
+import type { Priority } from "./priority.ts";
+import type { RetryPolicy } from "./retry.ts";
+
+/*
+ * The adapter port: all that an engine's package implements, and all that it is given.
+ *
+ * Core has already validated, filled in defaults and refused what the capabilities do not cover before it calls an
+ * adapter; every value here is plain and serialisable. Outcomes are decisions that the engine carries out.
+ */
+
+/** Opaque; the adapter chooses it. `get(id)` needs nothing else, in any process. */
+export type RunId = string;
+
+// ---- The adapter ------------------------------------------------------------------------------------------------
+
+/** One engine. A method that cannot reach it rejects with BackendUnavailableError; core bounds the time of each call. */
+export interface Adapter {
+  /** Connects, once; later calls of other methods need it. Answers with what was observed on the server. */
+  connect(signal: AbortSignal): Promise<Capabilities>;
+  /** Resolves when the engine has durably accepted each run, per item and in order. Needs no worker. */
+  submit(runs: readonly RunRequest[]): Promise<readonly SubmitOutcome[]>;
+  /** Undefined for unknown ids and for records past the retention. */
+  get(id: RunId): Promise<RunRecord | undefined>;
+  /** Resolves with the settled record. One shared stream for all waits, no poll per run. Undefined when the id is unknown. */
+  wait(id: RunId, signal: AbortSignal): Promise<RunRecord | undefined>;
+  /** `requested` also when it took effect at once; `settled` when there was nothing left to cancel. */
+  cancel(id: RunId): Promise<"requested" | "settled" | "unknown">;
+  /** Keeps the signal for the workflow, in order, once per `dedupeId`. */
+  signal(id: RunId, request: SignalRequest): Promise<"accepted" | "settled" | "unknown" | "not-a-workflow">;
+  /** Resolves once the worker is claiming. */
+  startWorker(request: WorkerRequest, runtime: WorkerRuntime): Promise<WorkerHandle>;
+  /** Frees everything; pending waits reject. */
+  close(): Promise<void>;
+}
+
+/** What every adapter package exports as `createAdapter`. Reads its engine's customary variables from `env`. */
+export type CreateAdapter = (context: AdapterContext) => Adapter | Promise<Adapter>;
+
+export interface AdapterContext {
+  /** `TASK_BACKEND_URL`, or `url` of `getBackend`. */
+  readonly url?: string;
+  /** `options` of `getBackend` or the configuration file; the adapter parses them. */
+  readonly options?: unknown;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly log: Logger;
+  /** The folder of the application's package.json. */
+  readonly root: string;
+  /** How long settled records must be kept. Absent: the engine's own default. */
+  readonly retentionMs?: number;
+}
+
+// ---- Capabilities ------------------------------------------------------------------------------------------------
+
+/**
+ * - `native`: the engine's own feature
+ * - `emulated`: built on the engine's primitives, with the same observable result
+ * - `approximate`: differs in a declared way
+ * - `unsupported`: refused with UnsupportedCapabilityError before any I/O
+ */
+export type Level = "native" | "emulated" | "approximate" | "unsupported";
+
+export const FEATURES = [
+  /** Starts lost with their worker count as attempts (rule 2). */
+  "lostStarts",
+  /** Base delay, factor and cap of the policy are honoured (rule 4). */
+  "backoff",
+  /** `RetryableError({ retryAfter })` is honoured (rule 4). */
+  "retryAfter",
+  "timeout",
+  "cancelWaiting",
+  "cancelRunning",
+  "priority",
+  "delay",
+  "idempotency",
+  "idempotencyWithDelay",
+  /** A run whose name no worker knows waits for one that does (rule 11). */
+  "unknownName",
+  /** Runs given back by a stopping worker are not charged an attempt (rule 12). */
+  "release",
+  "progress",
+  /** U+0000 in payloads (rule 16). */
+  "nullCharacters",
+  /** Unpaired surrogates in payloads (rule 16). */
+  "loneSurrogates",
+  /** `scheduled`, `pending` and `retrying` can be told apart. */
+  "waitingStatuses",
+  "workflows",
+] as const;
+
+export type Feature = (typeof FEATURES)[number];
+
+export interface Capabilities {
+  /** Shown to people and in errors: `sqlite`. */
+  readonly engine: string;
+  /** Of the engine, as observed. */
+  readonly version: string;
+  /** Where it is, without secrets: a path, or host and port. */
+  readonly where: string;
+  readonly features: Readonly<Record<Feature, Level>>;
+  readonly limits: {
+    /** UTF-8 bytes of JSON: inputs, outputs, progress, signal payloads. */
+    readonly maxPayloadBytes: number;
+    /** Of one workflow's records. Absent: no limit. */
+    readonly maxJournalBytes?: number;
+    /** How many of the five priorities are told apart. */
+    readonly priorityLevels: number;
+    /** How long settled records are kept. */
+    readonly retentionMs: number;
+    /** At most this long after a worker died, another takes its runs. */
+    readonly recoveryMs: number;
+    /** At most this late a delay, retry or sleep comes. */
+    readonly timerLatenessMs: number;
+  };
+}
+
+// ---- Submitting and reading ---------------------------------------------------------------------------------------
+
+/** Plain facts about a task or workflow. */
+export interface DefinitionSpec {
+  readonly kind: "task" | "workflow";
+  readonly name: string;
+  readonly queue: string;
+  /** Workflows only. */
+  readonly version?: string;
+  /** Tasks only, like `timeoutMs`. */
+  readonly retry?: RetryPolicy;
+  readonly timeoutMs?: number;
+  readonly native?: unknown;
+}
+
+export interface RunRequest {
+  /** `task` when only the name is known; the worker that knows the name decides. */
+  readonly kind: "task" | "workflow";
+  readonly name: string;
+  readonly queue: string;
+  readonly version?: string;
+  readonly input: Json;
+  readonly headers: Headers;
+  readonly priority: Priority;
+  readonly runAtMs?: number;
+  readonly idempotencyKey?: string;
+  readonly native?: unknown;
+  /** Absent when the run is known by name only; never registers over a definition that exists. */
+  readonly definition?: DefinitionSpec;
+}
+
+export type SubmitOutcome = { readonly id: RunId; readonly deduplicated: boolean } | { readonly error: TaskBackendError };
+
+export type RunStatus = "scheduled" | "pending" | "running" | "retrying" | "completed" | "failed" | "cancelled" | "timed_out";
+
+/** The statuses that never change again. */
+export const SETTLED: readonly RunStatus[] = ["completed", "failed", "cancelled", "timed_out"];
+
+export interface RunRecord {
+  readonly id: RunId;
+  readonly name: string;
+  readonly queue: string;
+  readonly status: RunStatus;
+  /** Starts so far. */
+  readonly attempts: number;
+  readonly progress?: Json;
+  readonly submittedAtMs: number;
+  readonly startedAtMs?: number;
+  readonly finishedAtMs?: number;
+  /** When completed. */
+  readonly output?: Json;
+  /** When settled otherwise, and the last one while `retrying`. */
+  readonly error?: ErrorRecord;
+}
+
+export interface SignalRequest {
+  readonly name: string;
+  readonly payload: Json;
+  readonly dedupeId?: string;
+}
+
+// ---- Workers -------------------------------------------------------------------------------------------------------
+
+export interface WorkerRequest {
+  /** Unique enough to tell workers apart for an operator. */
+  readonly name: string;
+  readonly queues: readonly string[];
+  /** Attempts at a time in all queues together; workflow ticks take no slot. */
+  readonly concurrency: number;
+}
+
+export interface WorkerHandle {
+  /** Whether it is connected and claiming. */
+  healthy(): boolean;
+  /**
+   * No new claims; running attempts get `graceMs`, then are aborted with `"shutdown"` and given back uncharged.
+   * A second call may shorten the time of the first.
+   */
+  stop(graceMs: number): Promise<void>;
+}
+
+/** Core's side of a worker: an adapter only calls it. */
+export interface WorkerRuntime {
+  /** What this worker can run. */
+  readonly definitions: readonly DefinitionSpec[];
+  readonly log: Logger;
+  /** Runs one attempt of a task. Never throws. */
+  execute(attempt: Attempt): Promise<Decision>;
+  /** Takes one workflow further. Never throws; the same tick gets the same answer, on any worker. */
+  advance(tick: Tick): Promise<TickResult>;
+  /** Forgets a live workflow run. */
+  evict(id: RunId): void;
+}
+
+/** Why an adapter aborts an attempt: the user's cancel, the worker's stop, or another worker owning the run by now. */
+export type AbortReason = "cancel" | "shutdown" | "lost";
+
+export interface Attempt {
+  readonly id: RunId;
+  readonly name: string;
+  readonly queue: string;
+  /** 1 for the first; counts lost starts, not releases. */
+  readonly attempt: number;
+  readonly input: Json;
+  readonly headers: Headers;
+  /** Of the attempt before, if that one failed rather than got lost. */
+  readonly previousError?: ErrorRecord;
+  /** Abort it with an `AbortReason` as its reason. */
+  readonly signal: AbortSignal;
+  /** Must not throw; the last value wins. */
+  progress(value: Json): void;
+}
+
+export type Decision =
+  | { readonly do: "complete"; readonly output: Json }
+  | { readonly do: "retry"; readonly delayMs: number; readonly error: ErrorRecord }
+  /** `attempts`: what the record must say, when that is not the number of this attempt. */
+  | {
+      readonly do: "settle";
+      readonly status: "failed" | "timed_out" | "cancelled";
+      readonly error: ErrorRecord;
+      readonly attempts?: number;
+    }
+  /** Put back, uncharged. */
+  | { readonly do: "release"; readonly delayMs: number };
+
+// ---- Workflows -----------------------------------------------------------------------------------------------------
+
+/**
+ * What has happened in a workflow run, in the order that every replay sees it.
+ * `command` records what the function asked for; the others are handed to it one at a time.
+ */
+export type JournalEntry =
+  | { readonly type: "command"; readonly n: number; readonly key: string }
+  | { readonly type: "settled"; readonly n: number; readonly atMs: number; readonly outcome: StepOutcome }
+  /** A sleep is over, or the wait for a signal has timed out. */
+  | { readonly type: "fired"; readonly n: number; readonly atMs: number }
+  | { readonly type: "signal"; readonly name: string; readonly payload: Json; readonly atMs: number }
+  | { readonly type: "cancel"; readonly atMs: number };
+
+export type StepOutcome =
+  | { readonly status: "completed"; readonly output: Json }
+  | { readonly status: "failed" | "timed_out" | "cancelled"; readonly error: ErrorRecord };
+
+export interface Tick {
+  readonly id: RunId;
+  readonly name: string;
+  readonly version?: string;
+  readonly queue: string;
+  readonly input: Json;
+  readonly headers: Headers;
+  readonly startedAtMs: number;
+  /** The journal from entry `from` on. */
+  readonly entries: readonly JournalEntry[];
+  readonly from: number;
+  /** Entries that an earlier tick has already acted on: logs stay silent before it. */
+  readonly seen: number;
+  /** Commands already carried out: those numbered below it are not answered again. */
+  readonly commandsSeen: number;
+  /** How often in a row this run answered `retry`. */
+  readonly retries: number;
+}
+
+export type TickResult =
+  /** Those numbered >= `tick.commandsSeen`. */
+  | { readonly do: "wait"; readonly commands: readonly Command[] }
+  | { readonly do: "complete"; readonly output: Json }
+  | { readonly do: "settle"; readonly status: "failed" | "cancelled"; readonly error: ErrorRecord }
+  /** Ask again later, or on a worker with other code; adds nothing to the journal. */
+  | { readonly do: "retry"; readonly delayMs: number; readonly error: ErrorRecord }
+  /** The run is not live here: ask again with the whole journal. */
+  | { readonly do: "needJournal" }
+  /** This worker does not know the workflow or its version: hand it back. */
+  | { readonly do: "release"; readonly delayMs: number };
+
+/** `key` goes into the journal as it is. `cancel` names the command whose run or timer is no longer wanted. */
+export type Command = { readonly n: number; readonly key: string } & (
+  | { readonly do: "run"; readonly run: RunRequest }
+  | { readonly do: "sleep"; readonly untilMs: number }
+  | { readonly do: "await"; readonly signal: string; readonly untilMs?: number }
+  | { readonly do: "cancel"; readonly of: number }
+);

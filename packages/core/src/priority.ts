@@ -1,0 +1,14 @@
+import { InvalidArgumentError } from "./errors.ts";
+
+/** From the last served to the first. Words, because engines disagree on the direction of numbers. */
+export const PRIORITIES = ["low", "normal", "high", "critical", "urgent"] as const;
+
+/** How soon a run is taken among those ready in its queue. */
+export type Priority = (typeof PRIORITIES)[number];
+
+/** @throws InvalidArgumentError naming the value and the place */
+export function parsePriority(priority: Priority | undefined, where: string): Priority {
+  if (priority === undefined) return "normal";
+  if (PRIORITIES.includes(priority)) return priority;
+  throw new InvalidArgumentError(`${where} is ${JSON.stringify(priority)}; the priorities are ${PRIORITIES.join(", ")}.`);
+}

@@ -1,0 +1,315 @@
+import { createHash } from "node:crypto";
+import { setImmediate as macrotask } from "node:timers/promises";
+import type { DefinitionSet } from "../definition-set.ts";
+import { isBranded, type Runnable, type WorkflowDefinition } from "../definition.ts";
+import { parseDuration, type Duration } from "../duration.ts";
+import { errorRecord, type ErrorRecord } from "../error-record.ts";
+import { InvalidArgumentError, TaskCancelledError, TaskFailedError, TaskTimedOutError, WaitTimeoutError } from "../errors.ts";
+import type { Json } from "../json.ts";
+import { withFields, type Logger } from "../log.ts";
+import type { Command, JournalEntry, StepOutcome, Tick } from "../port.ts";
+import { runRequest } from "../request.ts";
+import type { PayloadCheck } from "../requirements.ts";
+import { parseInput } from "../schema.ts";
+import type { StepOptions, WorkflowContext } from "../workflow.ts";
+import { seededRandom } from "./random.ts";
+
+/** What a command does, before it is numbered. Distributes over the union. */
+type Operation<C = Command> = C extends unknown ? Omit<C, "n" | "key"> : never;
+
+/** A call of the function that has no outcome yet. */
+interface Pending {
+  readonly kind: "run" | "sleep" | "await";
+  readonly name: string;
+  readonly timeoutMs?: number;
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+}
+
+export interface LiveRunContext {
+  readonly definitions: DefinitionSet;
+  readonly check: PayloadCheck;
+  readonly log: Logger;
+  readonly now: () => number;
+}
+
+/**
+ * A workflow function in flight. It is fed journal entries; the function's calls become numbered commands.
+ * A call that the journal already knows is only compared with its record.
+ */
+export class LiveRun {
+  /** Entries fed so far. */
+  position = 0;
+  /** Set when the function has ended. */
+  ended: { readonly output: unknown } | { readonly thrown: unknown } | undefined;
+  /** Set when the function asked for something else than the record. The run can then not go on here. */
+  fault: ErrorRecord | undefined;
+  cancelled = false;
+
+  readonly #workflow: WorkflowDefinition;
+  readonly #context: LiveRunContext;
+  readonly #tick: Tick;
+  readonly #pending = new Map<number, Pending>();
+  readonly #signals = new Map<string, Json[]>();
+  /** Keys of the commands issued, by number, and of those on record. */
+  readonly #issued: string[] = [];
+  readonly #recorded: string[] = [];
+  #commands: Command[] = [];
+  #nowMs: number;
+  #started = false;
+  #feeding = false;
+  #replaying = true;
+
+  constructor(workflow: WorkflowDefinition, tick: Tick, context: LiveRunContext) {
+    this.#workflow = workflow;
+    this.#context = context;
+    this.#tick = tick;
+    this.#nowMs = tick.startedAtMs;
+  }
+
+  /** Whether the function waits for something that an entry can bring. */
+  get waiting(): boolean {
+    return this.#pending.size > 0;
+  }
+
+  /** Hands the entries to the function, one at a time and in order, until it has nothing more to do with each. */
+  async feed(entries: readonly JournalEntry[], from: number, seen: number): Promise<void> {
+    this.#feeding = true;
+    for (const entry of entries) if (entry.type === "command") this.#record(entry.n, entry.key);
+    if (!this.#started) {
+      this.#started = true;
+      this.#replaying = seen > 0 || this.#recorded.length > 0;
+      await this.#start();
+    }
+    for (const [index, entry] of entries.entries()) {
+      if (this.fault) break;
+      this.position = from + index + 1;
+      if (entry.type === "command") continue;
+      this.#replaying = from + index < seen;
+      this.#deliver(entry);
+      // Lets every promise that the entry settled run to its next call before the next entry is handed over.
+      await macrotask();
+    }
+    this.#feeding = false;
+    if (!this.fault && this.#recorded.length > this.#issued.length) {
+      const missing = this.#recorded[this.#issued.length] as string;
+      this.#differs(`the record goes on with ${describe(missing)}, and the function ${this.ended ? "has ended" : "does not ask for it"}`);
+    }
+  }
+
+  /** The commands numbered from `commandsSeen` on; undefined when some of them are no longer held. */
+  commandsFrom(commandsSeen: number): readonly Command[] | undefined {
+    const oldest = this.#commands[0]?.n ?? this.#issued.length;
+    if (commandsSeen < oldest) return undefined;
+    this.#commands = this.#commands.filter((command) => command.n >= commandsSeen);
+    return this.#commands;
+  }
+
+  async #start(): Promise<void> {
+    const { id, name, input, headers, version } = this.#tick;
+    const random = seededRandom(id);
+    const workflow: WorkflowContext = {
+      id,
+      name,
+      version: version ?? this.#workflow.version,
+      headers,
+      log: this.#quietLog(),
+      run: (task, given, options) => this.#run(task as Runnable<never, unknown>, given, options) as Promise<never>,
+      sleep: (duration) => this.#sleep(duration),
+      waitForSignal: (signal, options) => this.#waitForSignal(signal, options?.timeout) as Promise<never>,
+      now: () => this.#nowMs,
+      random,
+    };
+    let parsed: unknown;
+    try {
+      parsed = await parseInput(this.#workflow.schema, input, name);
+    } catch (thrown) {
+      this.ended = { thrown };
+      return;
+    }
+    void (async () => this.#workflow.handler(workflow, parsed as never))().then(
+      (output) => (this.ended = { output }),
+      (thrown: unknown) => (this.ended = { thrown }),
+    );
+    await macrotask();
+  }
+
+  #quietLog(): Logger {
+    const log = withFields(this.#context.log, { run: this.#tick.id, workflow: this.#tick.name });
+    const at =
+      (level: keyof Logger): Logger[keyof Logger] =>
+      (message, fields) => {
+        if (!this.#replaying) log[level](message, fields);
+      };
+    return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+  }
+
+  // ---- what the function asks for ----
+
+  #run(task: Runnable<never, unknown>, given: unknown, options: StepOptions = {}): Promise<unknown> {
+    if (!isBranded(task)) {
+      return rejected(
+        new InvalidArgumentError(
+          `wf.run in workflow "${this.#tick.name}" was not given a task; give what defineTask, defineWorkflow, chain, dag or taskRef made.`,
+        ),
+      );
+    }
+    return guard(() => {
+      const input = this.#context.check(given, `input of step "${task.name}" of workflow "${this.#tick.name}"`);
+      const headers = { ...this.#tick.headers, ...options.headers };
+      const run = runRequest(this.#context.definitions.apply(task), input, { ...options, headers });
+      return this.#call({ kind: "run", name: task.name }, `run:${task.name}:${hash(input)}`, { do: "run", run });
+    });
+  }
+
+  #sleep(duration: Duration): Promise<void> {
+    return guard(() => {
+      const ms = parseDuration(duration, `wf.sleep in workflow "${this.#tick.name}"`);
+      return this.#call({ kind: "sleep", name: "sleep" }, `sleep:${ms}`, {
+        do: "sleep",
+        untilMs: this.#context.now() + ms,
+      }) as Promise<void>;
+    });
+  }
+
+  #waitForSignal(signal: string, timeout: Duration | undefined): Promise<unknown> {
+    return guard(() => {
+      const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, `The timeout of wf.waitForSignal("${signal}")`);
+      const key = `await:${signal}:${timeoutMs ?? ""}`;
+      const kept = this.#signals.get(signal)?.shift();
+      if (kept !== undefined) {
+        // Already here: recorded like any other wait, but there is nothing for the engine to time.
+        this.#issue(key, { do: "await", signal });
+        return Promise.resolve(kept);
+      }
+      return this.#call({ kind: "await", name: signal, ...(timeoutMs !== undefined && { timeoutMs }) }, key, {
+        do: "await",
+        signal,
+        ...(timeoutMs !== undefined && { untilMs: this.#context.now() + timeoutMs }),
+      });
+    });
+  }
+
+  /** Numbers the operation, compares it with the record, and waits for its outcome. */
+  #call(call: Omit<Pending, "resolve" | "reject">, key: string, operation: Operation): Promise<unknown> {
+    const n = this.#issue(key, operation);
+    return quiet(new Promise((resolve, reject) => this.#pending.set(n, { ...call, resolve, reject })));
+  }
+
+  #issue(key: string, operation: Operation): number {
+    const n = this.#issued.push(key) - 1;
+    const recorded = this.#recorded[n];
+    if (!this.#feeding) {
+      this.#differs(`it asked for ${describe(key)} after waiting for something that is not a wf call`);
+    } else if (recorded === undefined) {
+      this.#commands.push({ n, key, ...operation } as Command);
+    } else if (recorded !== key) {
+      this.#differs(`call ${n} is ${describe(key)}, on record is ${describe(recorded)}`);
+    }
+    return n;
+  }
+
+  #record(n: number, key: string): void {
+    this.#recorded[n] = key;
+    const issued = this.#issued[n];
+    if (issued !== undefined && issued !== key) this.#differs(`call ${n} is ${describe(issued)}, on record is ${describe(key)}`);
+  }
+
+  #differs(how: string): void {
+    const { name, version } = this.#tick;
+    this.fault ??= errorRecord(
+      "NonDeterminismError",
+      "NON_DETERMINISM",
+      `Replay of workflow "${name}"${version === undefined ? "" : ` version "${version}"`} differs from its record: ${how}. ` +
+        "Between wf calls use no clock, randomness or I/O; give changed steps a new version, or run the code that fits.",
+      true,
+    );
+  }
+
+  // ---- what the journal brings ----
+
+  #deliver(entry: Exclude<JournalEntry, { type: "command" }>): void {
+    this.#nowMs = Math.max(this.#nowMs, entry.atMs);
+    switch (entry.type) {
+      case "signal":
+        return this.#signal(entry.name, entry.payload);
+      case "cancel":
+        return this.#cancel();
+      case "settled":
+        return this.#settle(entry.n, (call) => finish(call, entry.outcome));
+      case "fired":
+        return this.#settle(entry.n, (call) => {
+          if (call.kind === "sleep") call.resolve(undefined);
+          else call.reject(new WaitTimeoutError(`Signal "${call.name}"`, call.timeoutMs ?? 0));
+        });
+    }
+  }
+
+  #settle(n: number, act: (call: Pending) => void): void {
+    const call = this.#pending.get(n);
+    this.#pending.delete(n);
+    if (call) act(call);
+    else if (n >= this.#issued.length) this.#differs(`the record has an outcome of call ${n}, which the function has not made`);
+  }
+
+  #signal(name: string, payload: Json): void {
+    for (const [n, call] of this.#pending) {
+      if (call.kind !== "await" || call.name !== name) continue;
+      this.#pending.delete(n);
+      if (call.timeoutMs !== undefined) this.#issue(`cancel:${n}`, { do: "cancel", of: n });
+      call.resolve(payload);
+      return;
+    }
+    const kept = this.#signals.get(name);
+    if (kept) kept.push(payload);
+    else this.#signals.set(name, [payload]);
+  }
+
+  #cancel(): void {
+    if (this.cancelled) return;
+    this.cancelled = true;
+    const calls = [...this.#pending];
+    this.#pending.clear();
+    for (const [n, call] of calls) {
+      this.#issue(`cancel:${n}`, { do: "cancel", of: n });
+      call.reject(new TaskCancelledError(call.kind === "run" ? call.name : this.#tick.name));
+    }
+  }
+}
+
+function finish(call: Pending, outcome: StepOutcome): void {
+  if (outcome.status === "completed") call.resolve(outcome.output);
+  else if (outcome.status === "cancelled") call.reject(new TaskCancelledError(call.name));
+  else call.reject(new (outcome.status === "timed_out" ? TaskTimedOutError : TaskFailedError)(call.name, undefined, outcome.error));
+}
+
+/** A bad argument rejects like any failing call, and takes no number. */
+function guard<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return call();
+  } catch (thrown) {
+    return rejected(thrown);
+  }
+}
+
+function rejected<T>(thrown: unknown): Promise<T> {
+  return quiet(Promise.reject(thrown as Error));
+}
+
+/** A loser of a race may reject when nobody looks any more; that must not end the process. */
+function quiet<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
+}
+
+function hash(input: Json): string {
+  return createHash("sha1").update(JSON.stringify(input)).digest("base64url").slice(0, 16);
+}
+
+function describe(key: string): string {
+  const [kind, ...rest] = key.split(":");
+  if (kind === "run") return `wf.run(${rest.slice(0, -1).join(":")}) with input #${rest.at(-1)}`;
+  if (kind === "sleep") return `wf.sleep(${rest[0]} ms)`;
+  if (kind === "await") return `wf.waitForSignal(${rest.slice(0, -1).join(":")})`;
+  return `the cancellation of call ${rest[0]}`;
+}

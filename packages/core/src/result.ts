@@ -1,0 +1,61 @@
+import type { ErrorRecord } from "./error-record.ts";
+import { TaskCancelledError, TaskFailedError, TaskTimedOutError } from "./errors.ts";
+import type { Json } from "./json.ts";
+import type { RunRecord } from "./port.ts";
+
+interface ResultBase {
+  readonly id: string;
+  readonly name: string;
+  readonly queue: string;
+  /** Starts so far. */
+  readonly attempts: number;
+  readonly progress?: Json;
+  readonly submittedAt: Date;
+  readonly startedAt?: Date;
+  readonly finishedAt?: Date;
+}
+
+/** A run as it stands, told apart by `status`. */
+export type TaskResult<Out = unknown> =
+  | (ResultBase & { readonly status: "scheduled" | "pending" | "running" })
+  /** Waits for its next attempt; `error` is the last one's. */
+  | (ResultBase & { readonly status: "retrying"; readonly error?: ErrorRecord })
+  | (ResultBase & { readonly status: "completed"; readonly output: Out })
+  | (ResultBase & { readonly status: "failed" | "cancelled" | "timed_out"; readonly error: ErrorRecord });
+
+/** Where a run is: `scheduled` for later, `pending` in its queue, … ; the last four are settled. */
+export type TaskStatus = TaskResult["status"];
+
+export function toResult<Out>(record: RunRecord): TaskResult<Out> {
+  const { status, output, error, submittedAtMs, startedAtMs, finishedAtMs } = record;
+  const base: ResultBase = {
+    id: record.id,
+    name: record.name,
+    queue: record.queue,
+    attempts: record.attempts,
+    ...(record.progress !== undefined && { progress: record.progress }),
+    submittedAt: new Date(submittedAtMs),
+    ...(startedAtMs !== undefined && { startedAt: new Date(startedAtMs) }),
+    ...(finishedAtMs !== undefined && { finishedAt: new Date(finishedAtMs) }),
+  };
+  switch (status) {
+    case "scheduled":
+    case "pending":
+    case "running":
+      return { ...base, status };
+    case "retrying":
+      return { ...base, status, ...(error && { error }) };
+    case "completed":
+      return { ...base, status, output: (output ?? null) as Out };
+    default:
+      return { ...base, status, error: error as ErrorRecord };
+  }
+}
+
+/** @throws TaskFailedError, TaskTimedOutError, TaskCancelledError */
+export function outputOf<Out>(record: RunRecord): Out {
+  const { id, name, status } = record;
+  if (status === "completed") return (record.output ?? null) as Out;
+  if (status === "cancelled") throw new TaskCancelledError(name);
+  throw new (status === "timed_out" ? TaskTimedOutError : TaskFailedError)(name, id, record.error as ErrorRecord);
+}

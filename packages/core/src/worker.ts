@@ -1,0 +1,75 @@
+import { randomBytes } from "node:crypto";
+import { hostname } from "node:os";
+import { DefinitionSet } from "./definition-set.ts";
+import { checkName } from "./definition.ts";
+import { parseDuration, type Duration } from "./duration.ts";
+import { InvalidArgumentError } from "./errors.ts";
+import { withFields, type Logger } from "./log.ts";
+import type { Adapter, Capabilities, WorkerHandle } from "./port.ts";
+import { requireDefinition } from "./requirements.ts";
+import { createRuntime, type AttemptEvent } from "./runtime.ts";
+
+export interface WorkerOptions {
+  /** Default: those of everything registered. */
+  queues?: readonly string[];
+  /** Attempts at a time, in all queues together. Default 10. */
+  concurrency?: number;
+  /** How long running attempts may go on after `stop()`. Default 30 s. */
+  grace?: Duration;
+  /** Default: host, queues and a short id. */
+  name?: string;
+  /** Called after each attempt of a task, and when a workflow run halts or settles. */
+  onAttempt?: (event: AttemptEvent) => void;
+}
+
+/** A running worker. */
+export interface Worker extends AsyncDisposable {
+  readonly name: string;
+  readonly queues: readonly string[];
+  readonly concurrency: number;
+  /** Whether it is connected and claiming. */
+  healthy(): boolean;
+  /** Claims no more; running attempts may finish within the grace period, the rest go back uncharged. */
+  stop(options?: { grace?: Duration }): Promise<void>;
+}
+
+interface WorkerParts {
+  readonly adapter: Adapter;
+  readonly definitions: DefinitionSet;
+  readonly capabilities: Capabilities;
+  readonly log: Logger;
+  readonly call: <T>(name: string, run: () => Promise<T>) => Promise<T>;
+}
+
+export async function startWorker(parts: WorkerParts, options: WorkerOptions, onStop: () => void): Promise<Worker> {
+  const definitions = parts.definitions.all;
+  const queues = [...new Set(options.queues ?? definitions.map((definition) => definition.queue))].map((queue) =>
+    checkName(queue, "A queue of a worker"),
+  );
+  if (queues.length === 0) throw new InvalidArgumentError("A worker has no queues: register definitions first, or give { queues }.");
+  const concurrency = options.concurrency ?? 10;
+  if (!Number.isInteger(concurrency) || concurrency < 1)
+    throw new InvalidArgumentError(`The concurrency of a worker is ${concurrency}; give a whole number from 1.`);
+  const graceMs = parseDuration(options.grace ?? "30s", "The grace of a worker");
+  const name = options.name ?? workerName(queues);
+
+  // A copy: what is registered later belongs to later workers.
+  const own = new DefinitionSet();
+  for (const definition of definitions) own.add(definition, "register()");
+  const log = withFields(parts.log, { worker: name });
+  const { onAttempt } = options;
+  const runtime = createRuntime({ definitions: own, capabilities: parts.capabilities, log, ...(onAttempt && { onAttempt }) });
+  for (const definition of runtime.definitions) requireDefinition(parts.capabilities, definition);
+
+  const handle: WorkerHandle = await parts.call("startWorker", () => parts.adapter.startWorker({ name, queues, concurrency }, runtime));
+  const stop = async ({ grace }: { grace?: Duration } = {}): Promise<void> => {
+    await handle.stop(grace === undefined ? graceMs : parseDuration(grace, "The grace of stop()"));
+    onStop();
+  };
+  return { name, queues, concurrency, healthy: () => handle.healthy(), stop, [Symbol.asyncDispose]: () => stop() };
+}
+
+/** Host, queues and a short id, for people to tell workers apart. */
+export function workerName(queues: readonly string[]): string {
+  return `${hostname()}:${queues.join("+").slice(0, 60)}:${randomBytes(3).toString("hex")}`;
+}

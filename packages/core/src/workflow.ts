@@ -1,0 +1,100 @@
+import type { StandardSchemaV1 } from "@standard-schema/spec";
+import { brand, checkName, type Runnable, type WorkflowDefinition } from "./definition.ts";
+import type { Duration } from "./duration.ts";
+import { InvalidDefinitionError } from "./errors.ts";
+import type { Headers, Json } from "./json.ts";
+import type { Logger } from "./log.ts";
+import type { NativeOptions } from "./native.ts";
+import type { Priority } from "./priority.ts";
+import type { Schema } from "./schema.ts";
+import { commonOf } from "./task.ts";
+
+/** How a step is run, where that differs from its definition. */
+export interface StepOptions {
+  queue?: string;
+  priority?: Priority;
+  /** Over the workflow's own headers. */
+  headers?: Headers;
+}
+
+/**
+ * What a workflow may touch. The function is run again from the top after a crash, and each call below then returns
+ * what it returned before; so between these calls it must decide the same way each time: no clock, no randomness,
+ * no I/O of its own.
+ */
+export interface WorkflowContext {
+  /** Of the run. */
+  readonly id: string;
+  readonly name: string;
+  readonly version: string;
+  readonly headers: Headers;
+  /** Silent while the function is replayed. */
+  readonly log: Logger;
+  /**
+   * Runs a task or workflow on its own queue, with its own retry policy, and waits for its output.
+   * Rejects with TaskFailedError, TaskTimedOutError or TaskCancelledError; InvalidPayloadError when the input is not JSON.
+   */
+  run<In, Out>(task: Runnable<In, Out>, input: NoInfer<In>, options?: StepOptions): Promise<Out>;
+  /** Never early; survives every worker being down. */
+  sleep(duration: Duration): Promise<void>;
+  /**
+   * The payload of the next signal of this name, also of one that was sent before.
+   * Rejects with WaitTimeoutError when `timeout` passes first.
+   */
+  waitForSignal<T = Json>(name: string, options?: { timeout?: Duration }): Promise<T>;
+  /** Milliseconds since 1970: the recorded time of what happened last. The same at each replay. */
+  now(): number;
+  /** From 0 to 1, seeded by the run's id. The same at each replay. */
+  random(): number;
+}
+
+interface WorkflowOptions {
+  /** Unique, with its version, among the definitions of a worker. */
+  name: string;
+  /** Change it when the steps change while runs are in flight: a run stays on the version it began with. Default `"1"`. */
+  version?: string;
+  /** Default `"default"`. */
+  queue?: string;
+  priority?: Priority;
+  native?: NativeOptions;
+}
+
+/**
+ * Defines a workflow: an async function over tasks that survives crashes by replay.
+ * @throws InvalidDefinitionError, InvalidArgumentError
+ * @example
+ * export const publish = defineWorkflow({
+ *   name: "publish",
+ *   input: z.object({ topic: z.string() }),
+ *   handler: async (wf, { topic }) => {
+ *     const draft = await wf.run(write, { topic });
+ *     await wf.waitForSignal("approved", { timeout: "7d" });
+ *     return wf.run(upload, draft);
+ *   },
+ * });
+ */
+export function defineWorkflow<S extends StandardSchemaV1, Out>(
+  options: WorkflowOptions & {
+    /** Any Standard Schema. Checked at submit, and parsed again in the worker. */
+    input: S;
+    handler: (workflow: WorkflowContext, input: StandardSchemaV1.InferOutput<S>) => Out;
+  },
+): WorkflowDefinition<StandardSchemaV1.InferInput<S>, Awaited<Out>>;
+export function defineWorkflow<In, Out>(
+  options: WorkflowOptions & { input?: undefined; handler: (workflow: WorkflowContext, input: In) => Out },
+): WorkflowDefinition<In, Awaited<Out>>;
+export function defineWorkflow(
+  options: WorkflowOptions & { input?: Schema | undefined; handler: WorkflowDefinition["handler"] },
+): WorkflowDefinition {
+  const name = checkName(options.name, "The name of a workflow");
+  if (typeof options.handler !== "function") {
+    throw new InvalidDefinitionError(`Workflow "${name}" has no handler; give \`handler: async (wf, input) => …\`.`);
+  }
+  return brand<WorkflowDefinition>({
+    kind: "workflow",
+    ...commonOf(options, `Workflow "${name}"`),
+    version: checkName(options.version ?? "1", `Workflow "${name}": version`),
+    ...(options.input && { schema: options.input }),
+    handler: options.handler,
+  });
+}

@@ -1,0 +1,2 @@
+export { createAdapter, sqlite } from "./adapter.ts";
+export type { SqliteOptions } from "./options.ts";

@@ -1,0 +1,97 @@
+import { existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { ConfigurationError, parseDuration, type Duration } from "@task-backend/core/adapter";
+import { z } from "zod";
+
+/** Options of `sqlite()`, of `options` in the configuration, and of the query of `sqlite:` URLs. */
+export interface SqliteOptions {
+  /** Path of the file, or `":memory:"` for one process. Default: `.task-backend/tasks.db` beside the nearest package.json. */
+  file?: string;
+  /** `"full"` survives a power cut at every commit; `"normal"` may lose the last ones then, never the file. Default full. */
+  synchronous?: "full" | "normal";
+  /** After this long without a heartbeat, a worker counts as dead and others take its runs. Default 30 s. */
+  lease?: Duration;
+  /** How long settled runs are kept. Default 7 d. */
+  retention?: Duration;
+  /** How long a call waits for other processes to release the file. Default 10 s. */
+  lockTimeout?: Duration;
+}
+
+/** `SqliteOptions` with every default filled in. */
+export interface SqliteSettings {
+  readonly file: string;
+  readonly synchronous: "full" | "normal";
+  readonly leaseMs: number;
+  readonly retentionMs: number;
+  readonly lockTimeoutMs: number;
+}
+
+const schema = z.strictObject({
+  file: z.string().min(1).optional(),
+  synchronous: z.enum(["full", "normal"]).optional(),
+  lease: z.union([z.number(), z.string()]).optional(),
+  retention: z.union([z.number(), z.string()]).optional(),
+  lockTimeout: z.union([z.number(), z.string()]).optional(),
+});
+
+/** @throws ConfigurationError naming the option, InvalidArgumentError for a bad duration */
+export function parseOptions(options: unknown, root: string): SqliteSettings {
+  const parsed = schema.safeParse(options ?? {});
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    throw new ConfigurationError(
+      `Options of the sqlite backend: ${issue?.path.join(".") || "they"}: ${issue?.message}. They are file, synchronous, lease, retention, lockTimeout.`,
+    );
+  }
+  const { file, synchronous = "full", lease = "30s", retention = "7d", lockTimeout = "10s" } = parsed.data;
+  const ms = (value: number | string, name: string): number => parseDuration(value as Duration, `Option ${name} of the sqlite backend`);
+  return {
+    file: file === undefined ? defaultFile(root) : file === ":memory:" ? file : checkFile(resolve(root, file)),
+    synchronous,
+    leaseMs: Math.max(ms(lease, "lease"), 100),
+    retentionMs: ms(retention, "retention"),
+    lockTimeoutMs: ms(lockTimeout, "lockTimeout"),
+  };
+}
+
+/**
+ * `sqlite:./tasks.db`, `sqlite::memory:`, `file:/var/lib/app/tasks.db`, or a bare path; options may follow as a query.
+ * @throws ConfigurationError for the URL of another engine
+ */
+export function parseUrl(url: string): Record<string, string> {
+  const [, scheme, rest = ""] = /^([a-z][a-z0-9+.-]+):(.*)$/is.exec(url) ?? [undefined, "sqlite", url];
+  if (scheme !== "sqlite" && scheme !== "file") {
+    throw new ConfigurationError(
+      `TASK_BACKEND_URL starts with "${scheme}:" and the sqlite backend takes sqlite:PATH; set TASK_BACKEND_TYPE to the engine of the URL, or the URL to a path.`,
+    );
+  }
+  const [path = "", query = ""] = rest.split("?", 2);
+  const file = path.startsWith("//") ? path.slice(2) : path;
+  return { ...(file && { file: decodeURI(file) }), ...Object.fromEntries(new URLSearchParams(query)) };
+}
+
+function defaultFile(root: string): string {
+  const folder = join(root, ".task-backend");
+  try {
+    mkdirSync(folder, { recursive: true });
+    if (!existsSync(join(folder, ".gitignore"))) writeFileSync(join(folder, ".gitignore"), "*\n");
+  } catch (cause) {
+    throw new ConfigurationError(
+      `The folder ${folder} cannot be made (${(cause as Error).message}); set TASK_BACKEND_URL=sqlite:PATH to a file in a writable folder.`,
+      { cause },
+    );
+  }
+  return join(folder, "tasks.db");
+}
+
+function checkFile(file: string): string {
+  if (!existsSync(dirname(file))) {
+    throw new ConfigurationError(
+      `The folder ${dirname(file)} of the sqlite file does not exist; create it, or set TASK_BACKEND_URL=sqlite:PATH to another.`,
+    );
+  }
+  if (statSync(file, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new ConfigurationError(`${file} is a folder; set TASK_BACKEND_URL=sqlite:PATH to a file in it.`);
+  }
+  return file;
+}

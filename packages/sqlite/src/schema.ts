@@ -1,0 +1,71 @@
+/*
+ * A run is a row of `runs`. `state` drives the scheduling, `status` is what users see.
+ * A worker owns its active runs through its row in `workers`, whose lease it renews; a run's owner is its fence.
+ */
+
+/** Marks the file as ours ("task" in ASCII). */
+export const APPLICATION_ID = 0x7461736b;
+
+/** Values of `runs.state`. */
+export const READY = 0;
+export const DELAYED = 1;
+export const ACTIVE = 2;
+/** A workflow that waits for its steps, timers or signals. */
+export const PARKED = 3;
+export const SETTLED = 4;
+
+/** Values of `runs.lane`: only tasks take slots of a worker. */
+export const TASK_LANE = 0;
+export const WORKFLOW_LANE = 1;
+
+/** Step `i` takes a file from schema version `i` to `i + 1`. Append only. */
+export const MIGRATIONS: readonly string[] = [
+  `
+  CREATE TABLE runs (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    lane INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    version TEXT,
+    definition TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    run_at INTEGER,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    owner TEXT,
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    idempotency_key TEXT,
+    parent TEXT,
+    parent_n INTEGER,
+    submitted_at INTEGER NOT NULL,
+    started_at INTEGER,
+    finished_at INTEGER,
+    entries INTEGER NOT NULL DEFAULT 0,
+    seen INTEGER NOT NULL DEFAULT 0,
+    commands INTEGER NOT NULL DEFAULT 0,
+    retries INTEGER NOT NULL DEFAULT 0,
+    lost_ticks INTEGER NOT NULL DEFAULT 0,
+    headers TEXT NOT NULL,
+    input TEXT NOT NULL,
+    progress TEXT,
+    output TEXT,
+    error TEXT
+  );
+  CREATE INDEX runs_ready ON runs (queue, lane, priority DESC, seq, definition) WHERE state = 0;
+  CREATE INDEX runs_delayed ON runs (run_at) WHERE state = 1;
+  CREATE INDEX runs_active ON runs (owner, cancel_requested) WHERE state = 2;
+  CREATE INDEX runs_parent ON runs (parent) WHERE parent IS NOT NULL AND state <> 4;
+  CREATE UNIQUE INDEX runs_idempotency ON runs (name, queue, idempotency_key) WHERE idempotency_key IS NOT NULL;
+
+  -- One row a settled run, in the order they settled: the stream that waits follow, and the queue of the retention.
+  CREATE TABLE settlements (seq INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER NOT NULL, finished_at INTEGER NOT NULL);
+
+  CREATE TABLE journal (run INTEGER NOT NULL, position INTEGER NOT NULL, entry TEXT NOT NULL, PRIMARY KEY (run, position)) WITHOUT ROWID;
+  CREATE TABLE timers (run INTEGER NOT NULL, n INTEGER NOT NULL, due_at INTEGER NOT NULL, PRIMARY KEY (run, n)) WITHOUT ROWID;
+  CREATE INDEX timers_due ON timers (due_at);
+  CREATE TABLE signal_ids (run INTEGER NOT NULL, dedupe_id TEXT NOT NULL, PRIMARY KEY (run, dedupe_id)) WITHOUT ROWID;
+  CREATE TABLE workers (id TEXT PRIMARY KEY, name TEXT NOT NULL, lease_until INTEGER NOT NULL) WITHOUT ROWID;
+  `,
+];

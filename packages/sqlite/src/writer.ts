@@ -1,0 +1,123 @@
+import { BackendUnavailableError } from "@task-backend/core/adapter";
+import type { Database } from "./database.ts";
+import { isBusy, toUnavailable } from "./mapping.ts";
+
+interface Write {
+  readonly run: () => unknown;
+  readonly deadline: number;
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+}
+
+const RETRY_MS = 15;
+
+/**
+ * Puts the writes of one turn of the event loop into one transaction: one sync of the disk for all of them.
+ * Each write still succeeds or fails alone.
+ */
+export class Writer {
+  /** Called after each commit that changed something. */
+  onCommit: () => void = () => {};
+  readonly #database: Database;
+  readonly #lockTimeoutMs: number;
+  #queue: Write[] = [];
+  #last: Write[] = [];
+  #scheduled = false;
+  #closed = false;
+
+  constructor(database: Database, lockTimeoutMs: number) {
+    this.#database = database;
+    this.#lockTimeoutMs = lockTimeoutMs;
+  }
+
+  /** Whether a transaction is about to be made anyway. */
+  get pending(): boolean {
+    return this.#queue.length > 0;
+  }
+
+  /**
+   * Runs `run` inside a transaction; resolves with its answer once that is committed.
+   * @param order `last`: after the other writes of the transaction
+   * @throws BackendUnavailableError
+   */
+  write<T>(run: () => T, order: "any" | "last" = "any"): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      if (this.#closed) return reject(new BackendUnavailableError(`The sqlite file ${this.#database.file} is closed.`));
+      const deadline = Date.now() + this.#lockTimeoutMs;
+      (order === "last" ? this.#last : this.#queue).push({ run, deadline, resolve: resolve as Write["resolve"], reject });
+      this.#schedule();
+    });
+  }
+
+  /** Commits what is queued and takes no more. */
+  close(): void {
+    this.#flush();
+    this.#closed = true;
+    const error = new BackendUnavailableError(`The sqlite file ${this.#database.file} was closed while it was locked.`);
+    for (const write of this.#take()) write.reject(error);
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(() => this.#flush());
+  }
+
+  #take(): Write[] {
+    const writes = [...this.#queue, ...this.#last];
+    this.#queue = [];
+    this.#last = [];
+    return writes;
+  }
+
+  #flush(): void {
+    this.#scheduled = false;
+    const writes = this.#take();
+    if (writes.length === 0) return;
+    try {
+      this.#commit(writes);
+    } catch (error) {
+      if (isBusy(error)) this.#again(writes, error);
+      else if (writes.length === 1) writes[0]?.reject(toUnavailable(error, this.#database.file));
+      else for (const write of writes) this.#alone(write);
+    }
+  }
+
+  /** After a transaction failed as a whole, each write is tried by itself, so that only the culprit is refused. */
+  #alone(write: Write): void {
+    try {
+      this.#commit([write]);
+    } catch (error) {
+      if (isBusy(error)) this.#again([write], error);
+      else write.reject(toUnavailable(error, this.#database.file));
+    }
+  }
+
+  #again(writes: readonly Write[], error: unknown): void {
+    const now = Date.now();
+    for (const write of writes) if (write.deadline <= now) write.reject(toUnavailable(error, this.#database.file));
+    this.#queue = [...writes.filter((write) => write.deadline > now), ...this.#queue];
+    if (this.#queue.length === 0 || this.#closed) return;
+    this.#scheduled = true;
+    setTimeout(() => this.#flush(), RETRY_MS * (0.5 + Math.random()));
+  }
+
+  #commit(writes: readonly Write[]): void {
+    const database = this.#database;
+    database.run("BEGIN IMMEDIATE");
+    let answers: unknown[];
+    try {
+      answers = writes.map((write) => write.run());
+      database.run("COMMIT");
+    } catch (error) {
+      try {
+        database.run("ROLLBACK");
+      } catch {
+        // SQLite has already rolled back by itself, as it does when the disk is full.
+      }
+      throw error;
+    }
+    for (const [index, write] of writes.entries()) write.resolve(answers[index]);
+    this.onCommit();
+  }
+}
