@@ -12,6 +12,7 @@ import {
   WaitTimeoutError,
 } from "./errors.ts";
 import type { Headers } from "./json.ts";
+import { loadDefinitions, type LoadedModule } from "./load-definitions.ts";
 import { stderrLogger, type Logger } from "./log.ts";
 import type { NativeOptions } from "./native.ts";
 import type { Adapter, Capabilities, RunRecord, RunRequest } from "./port.ts";
@@ -91,9 +92,18 @@ export class TaskBackend implements AsyncDisposable {
     return this;
   }
 
-  /** Like `register`, naming the module that each definition came from. @internal */
-  registerFrom(source: string, definitions: readonly Definition[]): void {
-    for (const definition of definitions) this.#definitions.add(definition, source);
+  /**
+   * Registers what modules export: files, globs (`"./tasks/**"`), or packages of tasks. TypeScript is loaded as it is.
+   * @param root relative names and packages are resolved from here; default the working folder
+   * @returns what each module brought
+   * @throws ConfigurationError, InvalidDefinitionError naming both files of a duplicate
+   */
+  async load(names: readonly string[], root: string = process.cwd()): Promise<LoadedModule[]> {
+    const modules = await loadDefinitions(names, root);
+    for (const { source, definitions } of modules) {
+      for (const definition of definitions) this.#definitions.add(definition, source);
+    }
+    return modules;
   }
 
   /**
