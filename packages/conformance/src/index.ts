@@ -1,1 +1,50 @@
-export {};
+import { attemptCases } from "./cases/attempts.ts";
+import { replayCases } from "./cases/replay.ts";
+import { schedulingCases } from "./cases/scheduling.ts";
+import { submitCases } from "./cases/submit.ts";
+import { workerCases } from "./cases/workers.ts";
+import { workflowCases } from "./cases/workflows.ts";
+import { CaseContext } from "./context.ts";
+import type { ConformanceCase, EngineUnderTest, Runner } from "./suite.ts";
+
+export type { ConformanceCase, EngineUnderTest, Outage, Runner } from "./suite.ts";
+export { CaseContext } from "./context.ts";
+
+/** Every case, by rule. */
+export const cases: readonly ConformanceCase[] = [submitCases, attemptCases, schedulingCases, workerCases, replayCases, workflowCases]
+  .flat()
+  .sort((a, b) => a.rule - b.rule);
+
+/**
+ * Declares the whole suite for one engine with the test runner of the caller.
+ * Cases that need what the engine declares unsupported are skipped, with that as the reason; nothing else is.
+ * @example
+ * conformance({ describe, test: test.concurrent }, {
+ *   name: "sqlite",
+ *   createAdapter: () => sqlite({ file }),
+ *   env: { TASK_BACKEND_TYPE: "sqlite", TASK_BACKEND_URL: `sqlite:${file}` },
+ *   outage,
+ * });
+ */
+export function conformance(runner: Runner, engine: EngineUnderTest): void {
+  runner.describe(engine.name, () => {
+    for (const one of cases) {
+      // Several cases share the processor: the time a case may take is counted generously.
+      runner.test(one.title, ({ skip }) => runCase(one, new CaseContext(engine), skip), one.timeoutMs * 2);
+    }
+  });
+}
+
+/** Runs one case and closes what it opened. */
+export async function runCase(one: ConformanceCase, context: CaseContext, skip: (reason: string) => void): Promise<void> {
+  try {
+    if (one.needs.length > 0) {
+      const { engine, features } = await context.capabilities();
+      const missing = one.needs.filter((feature) => features[feature] === "unsupported");
+      if (missing.length > 0) return skip(`${engine} declares ${missing.join(", ")} unsupported`);
+    }
+    await one.run(context);
+  } finally {
+    await context.close();
+  }
+}

@@ -10,3 +10,5 @@ export type { Logger } from "./log.ts";
 export { PRIORITIES, type Priority } from "./priority.ts";
 export type { RetryPolicy } from "./retry.ts";
 export { redactUrl } from "./redact.ts";
+export { loadAdapter } from "./load-adapter.ts";
+export type { Configuration } from "./configuration.ts";

@@ -1,7 +1,7 @@
 export { createBackend, type BackendOptions, type Submission, type SubmitOptions, type TaskBackend } from "./backend.ts";
 export { chain, type ChainOptions } from "./chain.ts";
 export { defineConfig, readConfiguration, type ConfigFile, type Configuration, type ConfigurationInput } from "./configuration.ts";
-export { dag, type DagNode } from "./dag.ts";
+export { dag, type DagNodes } from "./dag.ts";
 export type { Definition, Runnable, TaskDefinition, TaskPolicy, TaskRef, WorkflowDefinition } from "./definition.ts";
 export type { Duration } from "./duration.ts";
 export type { ErrorRecord } from "./error-record.ts";

@@ -70,7 +70,7 @@ export class SqliteWorker implements WorkerHandle {
     await this.#heartbeat();
     this.#every(Math.max(this.#settings.leaseMs / 3, 30), () => this.#heartbeat());
     this.#every(Math.min(PRUNE_EVERY_MS, Math.max(this.#settings.retentionMs / 2, 100)), () => this.#prune());
-    this.#every(5_000, () => this.#warnUnknown());
+    this.#every(2_000, () => this.#warnUnknown());
     this.pump();
   }
 

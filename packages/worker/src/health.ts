@@ -6,7 +6,9 @@ export async function serveHealth(port: number, healthy: () => boolean): Promise
   const server: Server = createServer((request, response) => {
     const known = request.url === "/live" || request.url === "/ready";
     const status = !known ? 404 : request.url === "/live" || healthy() ? 200 : 503;
-    response.writeHead(status, { "content-type": "text/plain" }).end(status === 200 ? "ok\n" : status === 503 ? "not ready\n" : "see /live and /ready\n");
+    response
+      .writeHead(status, { "content-type": "text/plain" })
+      .end(status === 200 ? "ok\n" : status === 503 ? "not ready\n" : "see /live and /ready\n");
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);

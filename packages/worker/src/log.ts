@@ -6,7 +6,9 @@ import pretty from "pino-pretty";
 export function createLog(level: string, json: boolean): Logger {
   const options = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime };
   // In this process and synchronously, so that the last lines of a stopping worker are not lost.
-  const log = json ? pino(options, pino.destination({ sync: true })) : pino(options, pretty({ sync: true, translateTime: "HH:MM:ss.l", singleLine: true }));
+  const log = json
+    ? pino(options, pino.destination({ sync: true }))
+    : pino(options, pretty({ sync: true, translateTime: "HH:MM:ss.l", singleLine: true }));
   const at = (name: "debug" | "info" | "warn" | "error"): Logger["info"] => {
     return (message, fields) => log[name](fields ?? {}, message);
   };

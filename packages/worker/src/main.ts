@@ -42,7 +42,8 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
 async function work(given: Arguments, env: NodeJS.ProcessEnv, log: Logger): Promise<void> {
   const configuration = await readConfiguration({ config: given.config }, env, process.cwd());
   const modules = given.tasks ?? configuration.worker?.modules;
-  if (!modules?.length) throw new Usage("no tasks: add --tasks ./tasks.ts (paths, globs or packages), or worker.modules to the configuration file");
+  if (!modules?.length)
+    throw new Usage("no tasks: add --tasks ./tasks.ts (paths, globs or packages), or worker.modules to the configuration file");
 
   const backend = await getBackend({ log, ...(given.config !== undefined && { config: given.config }) });
   try {
@@ -69,13 +70,26 @@ function queuesOf(given: Arguments, { worker }: Configuration, loaded: readonly 
   const queues = given.queues ?? (production ? [] : env["TASK_QUEUES"] ? listOf(env["TASK_QUEUES"]) : (worker?.queues ?? []));
   if (queues.length > 0) return queues;
   const known = [...new Set(definitionsOf(loaded).map((definition) => definition.queue))].join(",");
-  throw new Usage(`no queues: add --queues ${known || "a,b"}${production ? " (with NODE_ENV=production the flag is required)" : ", or set TASK_QUEUES"}`);
+  throw new Usage(
+    `no queues: add --queues ${known || "a,b"}${production ? " (with NODE_ENV=production the flag is required)" : ", or set TASK_QUEUES"}`,
+  );
 }
 
-function announce(log: Logger, backend: TaskBackend, worker: Worker, loaded: readonly LoadedModule[], healthPort: number | undefined): void {
+function announce(
+  log: Logger,
+  backend: TaskBackend,
+  worker: Worker,
+  loaded: readonly LoadedModule[],
+  healthPort: number | undefined,
+): void {
   const { engine, version, where } = backend.capabilities;
   const definitions = definitionsOf(loaded);
-  const byQueue = Object.fromEntries(worker.queues.map((queue) => [queue, definitions.filter((definition) => definition.queue === queue).map((definition) => definition.name)]));
+  const byQueue = Object.fromEntries(
+    worker.queues.map((queue) => [
+      queue,
+      definitions.filter((definition) => definition.queue === queue).map((definition) => definition.name),
+    ]),
+  );
   log.info(`Worker ${worker.name} runs on ${engine} ${version} at ${where}`, {
     queues: byQueue,
     concurrency: worker.concurrency,
@@ -91,13 +105,18 @@ function announce(log: Logger, backend: TaskBackend, worker: Worker, loaded: rea
 /** The first SIGINT or SIGTERM stops within the grace period, the second at once. */
 async function untilStopped(worker: Worker, log: Logger): Promise<void> {
   // A promise that some handler forgot must not take the other attempts down with it.
-  const onRejection = (reason: unknown): void => log.error(`A promise was rejected and nobody handled it: ${reason instanceof Error ? (reason.stack ?? reason.message) : String(reason)}`);
+  const onRejection = (reason: unknown): void =>
+    log.error(
+      `A promise was rejected and nobody handled it: ${reason instanceof Error ? (reason.stack ?? reason.message) : String(reason)}`,
+    );
   process.on("unhandledRejection", onRejection);
   await new Promise<void>((resolve, reject) => {
     let signals = 0;
     const onSignal = (signal: NodeJS.Signals): void => {
       signals++;
-      log.info(signals === 1 ? `${signal}: stopping, running attempts may finish (once more to stop at once)` : `${signal}: stopping at once`);
+      log.info(
+        signals === 1 ? `${signal}: stopping, running attempts may finish (once more to stop at once)` : `${signal}: stopping at once`,
+      );
       worker.stop(signals === 1 ? {} : { grace: 0 }).then(resolve, reject);
     };
     process.on("SIGINT", onSignal).on("SIGTERM", onSignal);

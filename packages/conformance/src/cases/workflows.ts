@@ -1,0 +1,412 @@
+import assert from "node:assert/strict";
+import {
+  chain,
+  dag,
+  defineTask,
+  defineWorkflow,
+  InvalidDefinitionError,
+  TaskCancelledError,
+  TaskFailedError,
+  type Run,
+  type WorkflowContext,
+} from "@task-backend/core";
+import type { CaseContext } from "../context.ts";
+import { casesOf, type ConformanceCase } from "../suite.ts";
+
+const needs = ["workflows"] as const;
+const of =
+  (rule: number) =>
+  (title: string, run: ConformanceCase["run"], timeoutMs = 20_000): ConformanceCase =>
+    casesOf(rule)(title, run, { needs, timeoutMs });
+
+const rule19 = of(19);
+const rule22 = of(22);
+const rule23 = of(23);
+const rule24 = of(24);
+const rule25 = of(25);
+const rule26 = of(26);
+const rule27 = of(27);
+const rule28 = of(28);
+
+const increment = defineTask({ name: "increment", handler: async (n: number) => n + 1 });
+const boom = defineTask({
+  name: "boom",
+  retry: { attempts: 1 },
+  handler: async () => {
+    throw Object.assign(new Error("broken"), { code: "E_BROKEN" });
+  },
+});
+
+async function settled(run: Run): Promise<Awaited<ReturnType<Run["result"]>>> {
+  await run.output({ timeout: "15s" }).catch(() => {});
+  return run.result();
+}
+
+/** A task that runs until it is aborted, and tells. */
+function hanging(t: CaseContext, name: string) {
+  return defineTask({
+    name,
+    queue: t.queue,
+    retry: { attempts: 1 },
+    handler: async (_: null, context) => {
+      t.note(`${name} started`);
+      await new Promise((_resolve, reject) => context.signal.addEventListener("abort", () => reject(context.signal.reason as Error)));
+    },
+  });
+}
+
+export const workflowCases = [
+  rule19("a recorded step never runs again, however often the function is replayed", async (t) => {
+    const effects: string[] = [];
+    const step = defineTask({
+      name: "effect",
+      queue: t.queue,
+      handler: async (n: number) => {
+        effects.push(`step ${n}`);
+        return n;
+      },
+    });
+    let replays = 0;
+    const workflow = defineWorkflow({
+      name: "effects",
+      handler: async (wf, count: number) => {
+        replays++;
+        let sum = 0;
+        for (let n = 0; n < count; n++) sum += await wf.run(step, n);
+        return sum;
+      },
+    });
+    const { backend } = await t.serve([step, workflow], {}, { coldTicks: true });
+    assert.equal(await (await backend.submit(workflow, 8, { queue: t.queue })).output({ timeout: "15s" }), 28);
+    assert.deepEqual(
+      effects,
+      Array.from({ length: 8 }, (_, n) => `step ${n}`),
+    );
+    assert.ok(replays >= 8, "the function was not replayed, so nothing was proved");
+  }),
+
+  rule22("a failing step throws TaskFailedError inside, where it can be caught", async (t) => {
+    const workflow = defineWorkflow({
+      name: "catching",
+      handler: async (wf) => {
+        try {
+          await wf.run(boom, null, { queue: t.queue });
+        } catch (error) {
+          assert.ok(error instanceof TaskFailedError);
+          return [error.task, error.failure.code, error.failure.message, await wf.run(increment, 1, { queue: t.queue })];
+        }
+      },
+    });
+    const { backend } = await t.serve([boom, increment, workflow]);
+    assert.deepEqual(await (await backend.submit(workflow, null, { queue: t.queue })).output({ timeout: "15s" }), [
+      "boom",
+      "E_BROKEN",
+      "broken",
+      2,
+    ]);
+  }),
+  rule22("uncaught, the run fails as the step did, and error.step names it; in nested workflows, the way to it", async (t) => {
+    const inner = defineWorkflow({ name: "inner", queue: t.queue, handler: async (wf) => wf.run(boom, null, { queue: t.queue }) });
+    const outer = defineWorkflow({ name: "outer", queue: t.queue, handler: async (wf) => wf.run(inner, null) });
+    const own = defineWorkflow({
+      name: "own_error",
+      queue: t.queue,
+      handler: async () => {
+        throw new SyntaxError("mine");
+      },
+    });
+    const { backend } = await t.serve([boom, inner, outer, own]);
+    const [innerResult, outerResult, ownResult] = await Promise.all([
+      settled(await backend.submit(inner, null)),
+      settled(await backend.submit(outer, null)),
+      settled(await backend.submit(own, null)),
+    ]);
+    assert.ok(innerResult.status === "failed" && outerResult.status === "failed" && ownResult.status === "failed");
+    assert.deepEqual([innerResult.error.step, innerResult.error.code, innerResult.error.message], ["boom", "E_BROKEN", "broken"]);
+    assert.equal(outerResult.error.step, "inner/boom");
+    assert.deepEqual(
+      [ownResult.error.name, ownResult.error.message, ownResult.error.step, ownResult.attempts],
+      ["SyntaxError", "mine", undefined, 1],
+    );
+  }),
+
+  rule23("cancelling a workflow cancels what it started, and it settles cancelled", async (t) => {
+    const step = hanging(t, "hanging");
+    const workflow = defineWorkflow({ name: "cancellable", handler: async (wf) => wf.run(step, null) });
+    const { backend } = await t.serve([step, workflow]);
+    const run = await backend.submit(workflow, null, { queue: t.queue });
+    await t.until("the step to start", () => t.lines().length > 0);
+    await run.cancel();
+    await assert.rejects(run.output({ timeout: "10s" }), TaskCancelledError);
+    assert.equal((await run.result()).status, "cancelled");
+  }),
+  rule23("it may catch the cancellation and run cleanup steps, which are carried out", async (t) => {
+    const step = hanging(t, "hanging");
+    const clean = defineTask({ name: "clean", queue: t.queue, handler: async () => t.note("cleaned") });
+    const workflow = defineWorkflow({
+      name: "cleaning",
+      handler: async (wf) => {
+        try {
+          await Promise.all([wf.run(step, null), wf.sleep("1h"), wf.waitForSignal("never", { timeout: "2h" })]);
+        } catch (error) {
+          if (error instanceof TaskCancelledError) await wf.run(clean, null);
+        }
+        return "a return value does not undo it";
+      },
+    });
+    const { backend } = await t.serve([step, clean, workflow]);
+    const run = await backend.submit(workflow, null, { queue: t.queue });
+    await t.until("the step to start", () => t.lines().length > 0);
+    await run.cancel();
+    await assert.rejects(run.output({ timeout: "10s" }), TaskCancelledError);
+    assert.deepEqual(t.lines(), ["hanging started", "cleaned"]);
+  }),
+  rule23("settling in any way cancels what is unsettled: the losers of a race", async (t) => {
+    const reasons: string[] = [];
+    const loser = defineTask({
+      name: "loser",
+      queue: t.queue,
+      handler: async (_: null, context) => {
+        t.note("loser started");
+        await new Promise<void>((resolve) => context.signal.addEventListener("abort", () => resolve()));
+        reasons.push((context.signal.reason as Error).name);
+      },
+    });
+    const winner = defineTask({
+      name: "winner",
+      queue: t.queue,
+      handler: async () => t.until("the loser to start", () => t.lines().length > 0).then(() => "won"),
+    });
+    const nested = defineWorkflow({ name: "nested_loser", queue: t.queue, handler: async (wf) => wf.run(loser, null) });
+    const workflow = defineWorkflow({ name: "racing", handler: async (wf) => Promise.race([wf.run(nested, null), wf.run(winner, null)]) });
+    const { backend } = await t.serve([loser, winner, nested, workflow]);
+    assert.equal(await (await backend.submit(workflow, null, { queue: t.queue })).output({ timeout: "10s" }), "won");
+    await t.until("the loser to be aborted", () => reasons.length === 1);
+    assert.deepEqual(reasons, ["TaskCancelledError"]);
+  }),
+  rule23("a workflow that has not begun is cancelled at once", async (t) => {
+    const backend = await t.backend();
+    const workflow = defineWorkflow({ name: "unbegun", handler: async () => 1 });
+    const run = await backend.submit(workflow, null, { queue: t.queue });
+    await run.cancel();
+    await assert.rejects(run.output({ timeout: "5s" }), TaskCancelledError);
+  }),
+
+  rule24(
+    "a replay that differs shows retrying, NON_DETERMINISM, and goes on with code that fits",
+    async (t) => {
+      const versionOf = (first: number) =>
+        defineWorkflow({
+          name: "changed",
+          queue: t.queue,
+          handler: async (wf) => {
+            const n = await wf.run(increment, first, { queue: t.queue });
+            await wf.waitForSignal("go");
+            return wf.run(increment, n, { queue: t.queue });
+          },
+        });
+      const before = await t.serve([increment, versionOf(1)]);
+      const run = await before.backend.submit(versionOf(1), null);
+      await t.until("the run to wait for its signal", async () => (await run.result()).status === "running");
+      const children = before.backend;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      await before.worker.stop();
+      const wrong = await t.serve([increment, versionOf(100)]);
+      await run.signal("go");
+      await t.until("the run to show the difference", async () => {
+        const result = await run.result();
+        return result.status === "retrying" && result.error?.code === "NON_DETERMINISM";
+      });
+      await wrong.worker.stop();
+      await t.serve([increment, versionOf(1)]);
+      assert.equal(await run.output({ timeout: "15s" }), 3);
+      assert.ok(children);
+    },
+    40_000,
+  ),
+
+  rule25("a run is only advanced by a worker that has its version", async (t) => {
+    const make = (version: string) =>
+      defineWorkflow({ name: "versioned", version, queue: t.queue, handler: async (wf) => (await wf.waitForSignal("go"), version) });
+    const one = await t.serve([make("1")]);
+    const run = await one.backend.submit(make("1"), null);
+    await t.until("version 1 to begin", async () => (await run.result()).status === "running");
+    await one.worker.stop();
+    const two = await t.serve([make("2"), increment]);
+    await run.signal("go");
+    assert.equal(await (await two.backend.submit(make("2"), null)).signal("go"), undefined);
+    await (await two.backend.submit(increment, 1, { queue: t.queue, delay: 300 })).output({ timeout: "10s" });
+    assert.equal((await run.result()).finishedAt, undefined);
+    await t.serve([make("1"), make("2")]);
+    assert.equal(await run.output({ timeout: "15s" }), "1");
+  }),
+
+  rule26(
+    "a workflow that waits for anything but wf calls is told so, and goes on with fixed code",
+    async (t) => {
+      const make = (wait: (wf: WorkflowContext) => Promise<unknown>) =>
+        defineWorkflow({
+          name: "stalling",
+          queue: t.queue,
+          handler: async (wf, n: number) => {
+            const first = await wf.run(increment, n, { queue: t.queue });
+            await wait(wf);
+            return wf.run(increment, first, { queue: t.queue });
+          },
+        });
+      const stuck = make(() => new Promise(() => {}));
+      const broken = await t.serve([increment, stuck]);
+      const run = await broken.backend.submit(stuck, 1);
+      await t.until("the run to be told", async () => {
+        const result = await run.result();
+        return result.status === "retrying" && result.error?.code === "WORKFLOW_STALLED" && result.error.message.includes("wf.sleep");
+      });
+      await broken.worker.stop();
+      await t.serve([increment, make((wf) => wf.sleep(10))]);
+      assert.equal(await run.output({ timeout: "15s" }), 3);
+    },
+    40_000,
+  ),
+
+  rule27(
+    "the records read and the restarts of 2,000 steps are at most 15 times those of 200",
+    async (t) => {
+      let entries = 0;
+      let restarts = 0;
+      let limit = Number.POSITIVE_INFINITY;
+      const workflow = defineWorkflow({
+        name: "long",
+        queue: t.queue,
+        handler: async (wf, count: number) => {
+          restarts++;
+          let n = 0;
+          for (let step = 0; step < count; step++) n = await wf.run(increment, n, { queue: t.queue });
+          return n;
+        },
+      });
+      const onTick = (tick: { entries: readonly unknown[] }): void => void (entries += tick.entries.length);
+      const { backend } = await t.serve([increment, workflow], {}, { onTick });
+      const cost = async (count: number): Promise<number> => {
+        entries = 0;
+        restarts = 0;
+        const run = await backend.submit(workflow, count);
+        let ended = false;
+        const output = run.output({ timeout: "60s" }).finally(() => (ended = true));
+        await t.until(
+          `${count} steps to cost no more than ${limit}`,
+          () => {
+            if (entries + restarts > limit) void run.cancel();
+            return ended || entries + restarts > limit;
+          },
+          60_000,
+        );
+        assert.ok(
+          entries + restarts <= limit,
+          `${count} steps read ${entries} records and restarted ${restarts} times; allowed are ${limit}`,
+        );
+        assert.equal(await output, count);
+        return entries + restarts;
+      };
+      limit = 15 * (await cost(200));
+      await cost(2_000);
+    },
+    90_000,
+  ),
+
+  rule28("each step of a chain gets the previous output, merged or mapped where it says so", async (t) => {
+    const inputs: unknown[] = [];
+    const note = <T>(value: T): T => {
+      inputs.push(value);
+      return value;
+    };
+    const first = defineTask({
+      name: "first",
+      queue: t.queue,
+      handler: async ({ source }: { source: string }) => ({ rows: [note(source)] }),
+    });
+    const second = defineTask({
+      name: "second",
+      queue: t.queue,
+      handler: async (input: { rows: string[]; target: string }) => note(input).rows.length,
+    });
+    const third = defineTask({ name: "third", queue: t.queue, handler: async (input: { count: number }) => note(input) });
+    const pipeline = chain("pipeline", [first, [second, { target: "warehouse" }], [third, (count) => ({ count: count + 1 })]]);
+    const { backend } = await t.serve([first, second, third, pipeline]);
+    assert.equal(pipeline.queue, t.queue);
+    assert.deepEqual(await (await backend.submit(pipeline, { source: "db" })).output({ timeout: "15s" }), { count: 2 });
+    assert.deepEqual(inputs, ["db", { rows: ["db"], target: "warehouse" }, { count: 2 }]);
+  }),
+  rule28("a failing step settles the chain, and later ones never run", async (t) => {
+    const never = defineTask({ name: "never", queue: t.queue, handler: async (_: unknown) => t.note("ran") });
+    const pipeline = chain("failing_chain", [increment, boom, never] as never, { queue: t.queue });
+    const routed = defineWorkflow({
+      name: "routed",
+      queue: t.queue,
+      handler: async (wf) => {
+        await wf.run(increment, 1, { queue: t.queue });
+        await wf.run(boom, null, { queue: t.queue });
+        await wf.run(never, null);
+      },
+    });
+    const { backend } = await t.serve([increment, boom, never, routed, pipeline], { queues: [t.queue, "default"] });
+    for (const run of [await backend.submit(routed, null), await backend.submit("failing_chain", 1)]) {
+      const result = await settled(run);
+      assert.ok(result.status === "failed");
+      assert.equal(result.error.step, "boom");
+    }
+    assert.deepEqual(t.lines(), []);
+  }),
+  rule28("a dag runs independent nodes in parallel and gathers their outputs", async (t) => {
+    let together = 0;
+    let most = 0;
+    const meet = defineTask({
+      name: "meet",
+      queue: t.queue,
+      handler: async (n: number) => {
+        most = Math.max(most, ++together);
+        await t.until("the other node to start", () => most === 2);
+        together--;
+        return n * 10;
+      },
+    });
+    const sum = defineTask({ name: "sum", queue: t.queue, handler: async (numbers: number[]) => numbers.reduce((a, b) => a + b, 0) });
+    const graph = dag("diamond", {
+      left: { task: meet, input: (_outputs, n: number) => n },
+      right: { task: meet, input: (_outputs, n: number) => n + 1 },
+      total: { task: sum, after: ["left", "right"], input: ({ left, right }) => [left, right] },
+    });
+    const { backend } = await t.serve([meet, sum, graph]);
+    assert.deepEqual(await (await backend.submit(graph, 1)).output({ timeout: "15s" }), { left: 10, right: 20, total: 30 });
+  }),
+  rule28("dependents of a failed node never run, the others finish, and the run fails naming the node's task", async (t) => {
+    const note = defineTask({ name: "note", queue: t.queue, handler: async (line: string) => t.note(line) });
+    const failing = defineTask({
+      name: "failing_node",
+      queue: t.queue,
+      retry: { attempts: 1 },
+      handler: async () => Promise.reject(new Error("node")),
+    });
+    const graph = dag("partial", {
+      bad: { task: failing, input: () => null },
+      dependent: { task: note, after: ["bad"], input: () => "dependent" },
+      first: { task: note, input: () => "first" },
+      second: { task: note, after: ["first"], input: () => "second" },
+    });
+    const { backend } = await t.serve([note, failing, graph]);
+    const result = await settled(await backend.submit(graph, null));
+    assert.ok(result.status === "failed");
+    assert.equal(result.error.step, "bad");
+    assert.deepEqual(t.lines(), ["first", "second"]);
+  }),
+  rule28("cycles and unknown nodes are refused where the dag is defined, naming them", async () => {
+    const node = { task: increment, input: () => 1 };
+    assert.throws(
+      () => dag("cyclic", { a: { ...node, after: ["c"] }, b: { ...node, after: ["a"] }, c: { ...node, after: ["b"] } }),
+      (error) => error instanceof InvalidDefinitionError && /a -> c -> b -> a/.test(error.message),
+    );
+    assert.throws(
+      () => dag("unknown", { a: { ...node, after: ["nowhere"] } } as never),
+      (error) => error instanceof InvalidDefinitionError && /"nowhere"/.test(error.message),
+    );
+  }),
+];
