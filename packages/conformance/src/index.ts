@@ -5,10 +5,13 @@ import { submitCases } from "./cases/submit.ts";
 import { workerCases } from "./cases/workers.ts";
 import { workflowCases } from "./cases/workflows.ts";
 import { CaseContext } from "./context.ts";
+import { runCase } from "./run-case.ts";
 import type { ConformanceCase, EngineUnderTest, Runner } from "./suite.ts";
 
 export type { ConformanceCase, EngineUnderTest, Outage, Runner } from "./suite.ts";
-export { CaseContext } from "./context.ts";
+export { catchSaboteur } from "./catch-saboteur.ts";
+export { CaseContext, type AdapterChanges, type WorkerProcess } from "./context.ts";
+export { saboteurs, type Saboteur } from "./saboteurs.ts";
 
 /** Every case, by rule. */
 export const cases: readonly ConformanceCase[] = [submitCases, attemptCases, schedulingCases, workerCases, replayCases, workflowCases]
@@ -33,18 +36,4 @@ export function conformance(runner: Runner, engine: EngineUnderTest): void {
       runner.test(one.title, ({ skip }) => runCase(one, new CaseContext(engine), skip), one.timeoutMs * 2);
     }
   });
-}
-
-/** Runs one case and closes what it opened. */
-export async function runCase(one: ConformanceCase, context: CaseContext, skip: (reason: string) => void): Promise<void> {
-  try {
-    if (one.needs.length > 0) {
-      const { engine, features } = await context.capabilities();
-      const missing = one.needs.filter((feature) => features[feature] === "unsupported");
-      if (missing.length > 0) return skip(`${engine} declares ${missing.join(", ")} unsupported`);
-    }
-    await one.run(context);
-  } finally {
-    await context.close();
-  }
 }

@@ -3,7 +3,7 @@ import { parseDuration } from "./duration.ts";
 import { ConfigurationError, TaskBackendError } from "./errors.ts";
 import { importModule } from "./load-module.ts";
 import type { Logger } from "./log.ts";
-import type { Adapter, CreateAdapter } from "./port.ts";
+import type { Adapter, AdapterContext, CreateAdapter } from "./port.ts";
 
 /** The types that have a short name, and the package of each. */
 const KNOWN: Readonly<Record<string, string>> = {
@@ -17,7 +17,7 @@ const KNOWN: Readonly<Record<string, string>> = {
  * Loads the adapter package that the configuration names and makes its adapter.
  * @throws ConfigurationError with the `npm install` line when the package is not there
  */
-export async function loadAdapter(configuration: Configuration, env: NodeJS.ProcessEnv, log: Logger): Promise<Adapter> {
+export async function loadAdapter(configuration: Configuration, env: AdapterContext["env"], log: Logger): Promise<Adapter> {
   const { type, typeFrom, root, url, options, retention } = configuration;
   const name = Object.hasOwn(KNOWN, type) ? (KNOWN[type] as string) : type;
   const loaded = await load(name, type, typeFrom, root);
