@@ -150,7 +150,10 @@ export const saboteurs: readonly Saboteur[] = [
     title: "submit hides that the engine is unreachable",
     wrap: (adapter) => ({
       ...adapter,
-      submit: (runs) => adapter.submit(runs).catch(() => runs.map(() => ({ id: "hidden", deduplicated: false }))),
+      submit: async (runs) => {
+        const late = new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), 500));
+        return (await Promise.race([adapter.submit(runs), late])) ?? runs.map(() => ({ id: "hidden", deduplicated: false }));
+      },
     }),
   },
   {

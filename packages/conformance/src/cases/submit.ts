@@ -132,7 +132,7 @@ export const submitCases = [
       0,
       -1.5e-300,
       Number.MAX_SAFE_INTEGER,
-      "é ≠ é, 𝒳 👩‍👩‍👧 \u2028 \\u0000 'quotes\" `",
+      "composed \u00e9 \u2260 combining e\u0301, 𝒳 👩‍👩‍👧 \u2028 \\u0000 'quotes\" `",
       [],
       {},
       { "": 1, "a.b": 2, $x: 3, ключ: 4 },
