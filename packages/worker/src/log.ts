@@ -18,7 +18,7 @@ export function createLog(level: string, json: boolean): Logger {
 /** One line for each finished attempt. */
 export function logAttempt(log: Logger, event: AttemptEvent): void {
   const { outcome, name, durationMs, delayMs, error, ...fields } = event;
-  const took = durationMs === undefined ? "" : ` in ${Math.round(durationMs)} ms`;
+  const took = durationMs === undefined ? "" : ` after ${Math.round(durationMs)} ms`;
   const next = delayMs === undefined ? "" : `, next attempt in ${delayMs} ms`;
   const why = error && outcome !== "cancelled" ? `: ${error.message}` : "";
   const level = outcome === "failed" || outcome === "timed_out" ? "error" : outcome === "retrying" ? "warn" : "info";
