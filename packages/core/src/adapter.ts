@@ -1,7 +1,7 @@
 /** For authors of adapters: the port, and the pieces of core that adapters share. */
 export * from "./port.ts";
 export { createDrive, type JournalSlice, type JournalStore, type WorkflowRun } from "./drive.ts";
-export { errorRecord, toErrorRecord, type ErrorRecord } from "./error-record.ts";
+export { cancelledRecord, errorRecord, toErrorRecord, type ErrorRecord } from "./error-record.ts";
 export { definitionKey } from "./definition.ts";
 export { MAX_TIMER_MS, parseDuration, type Duration } from "./duration.ts";
 export { BackendUnavailableError, ConfigurationError, TaskBackendError, TaskCancelledError, UnsupportedCapabilityError } from "./errors.ts";

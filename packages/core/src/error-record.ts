@@ -45,6 +45,11 @@ export function errorRecord(name: string, code: string, message: string, retryab
   return { name, message, code, retryable };
 }
 
+/** The record of a run that was cancelled. */
+export function cancelledRecord(name: string): ErrorRecord {
+  return errorRecord("TaskCancelledError", "TASK_CANCELLED", `"${name}" was cancelled.`);
+}
+
 function messageOf(thrown: unknown, message: unknown): string {
   if (typeof message === "string") return cut(message);
   return typeof thrown === "object" && thrown !== null ? "An object without a message was thrown." : cut(String(thrown));

@@ -1,6 +1,6 @@
 import type { TaskDefinition } from "./definition.ts";
 import { MAX_TIMER_MS, parseDuration, type Duration } from "./duration.ts";
-import { errorRecord, toErrorRecord, type ErrorRecord } from "./error-record.ts";
+import { cancelledRecord, errorRecord, toErrorRecord, type ErrorRecord } from "./error-record.ts";
 import {
   AttemptInterruptedError,
   AttemptTimeoutError,
@@ -105,13 +105,14 @@ function abortError(task: TaskDefinition, why: AbortReason | "timeout"): Error {
 function decide(task: TaskDefinition, attempt: Attempt, ending: Ending): Decision {
   // A cancelled run settles cancelled, also when its handler ended in the same moment.
   if (attempt.signal.reason === "cancel") {
-    return { do: "settle", status: "cancelled", error: toErrorRecord(new TaskCancelledError(task.name)) };
+    return { do: "settle", status: "cancelled", error: cancelledRecord(task.name) };
   }
   if ("output" in ending) return { do: "complete", output: ending.output };
   if ("refused" in ending) return { do: "settle", status: "failed", error: ending.refused };
   if ("interrupted" in ending) {
     if (ending.interrupted !== "timeout") return { do: "release", delayMs: 0 };
-    const error = toErrorRecord(new AttemptTimeoutError(task.name, task.timeoutMs as number));
+    const { name, code, message } = new AttemptTimeoutError(task.name, task.timeoutMs as number);
+    const error = errorRecord(name, code, message, true);
     return retryOrSettle(task, attempt, error, "timed_out");
   }
   const error = toErrorRecord(ending.thrown);

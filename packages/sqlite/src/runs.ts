@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import {
   definitionKey,
-  errorRecord,
+  cancelledRecord,
   type JournalEntry,
   type RunRequest,
   type SignalRequest,
@@ -153,7 +153,7 @@ export function cancelRun(database: Database, id: string): "requested" | "settle
 
 /** How a run ends that was cancelled before or between its attempts. */
 export function cancelled(name: string): StepOutcome {
-  return { status: "cancelled", error: errorRecord("TaskCancelledError", "TASK_CANCELLED", `"${name}" was cancelled.`, true) };
+  return { status: "cancelled", error: cancelledRecord(name) };
 }
 
 export function signalRun(database: Database, id: string, request: SignalRequest): "accepted" | "settled" | "unknown" | "not-a-workflow" {

@@ -1,6 +1,5 @@
 import type { DefinitionSet } from "../definition-set.ts";
-import { errorRecord, toErrorRecord, type ErrorRecord } from "../error-record.ts";
-import { TaskCancelledError } from "../errors.ts";
+import { cancelledRecord, errorRecord, toErrorRecord, type ErrorRecord } from "../error-record.ts";
 import { invalidOutput, RELEASE_MS } from "../execute-task.ts";
 import type { Logger } from "../log.ts";
 import { Lru } from "../lru.ts";
@@ -77,7 +76,7 @@ export function createAdvance(options: AdvanceOptions): Advance {
 }
 
 function cancelled(tick: Tick, cause?: ErrorRecord): TickResult {
-  const error = toErrorRecord(new TaskCancelledError(tick.name));
+  const error = cancelledRecord(tick.name);
   return { do: "settle", status: "cancelled", error: cause ? { ...error, cause } : error };
 }
 

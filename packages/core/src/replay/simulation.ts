@@ -1,0 +1,207 @@
+import { DefinitionSet } from "../definition-set.ts";
+import type { WorkflowDefinition } from "../definition.ts";
+import { cancelledRecord, toErrorRecord } from "../error-record.ts";
+import { toJson, type Json } from "../json.ts";
+import { silentLogger } from "../log.ts";
+import type { Command, JournalEntry, StepOutcome, TickResult } from "../port.ts";
+import { createAdvance, type Advance } from "./advance.ts";
+import { seededRandom } from "./random.ts";
+
+/*
+ * A workflow run in memory: an engine without I/O, whose completions come in an order drawn from a seed and whose
+ * worker may crash before any tick. Tests of the replay engine and of users' workflows are written on it.
+ */
+
+export interface SimulationOptions {
+  readonly seed: number;
+  /** What each step gives, by its name and input; a rejection is its failure. */
+  readonly step: (name: string, input: Json) => unknown;
+  /** Sent in this order, each at a moment drawn from the seed. */
+  readonly signals?: readonly { readonly name: string; readonly payload: Json }[];
+  /** Requests the cancellation before this tick. */
+  readonly cancelAt?: number;
+  /** Crashes before this tick, and replays from the journal. */
+  readonly crashAt?: number;
+  /** How long nothing runs after the crash. Default an hour. */
+  readonly downMs?: number;
+  /** The code that runs after the crash. Default: the same. */
+  readonly afterCrash?: WorkflowDefinition;
+}
+
+export interface Simulation {
+  /** The answer that ended it: `retry` when the function differs from its record or stalls. */
+  readonly result: TickResult;
+  readonly journal: readonly JournalEntry[];
+  readonly ticks: number;
+  /** How often each command was started, by number. */
+  readonly starts: ReadonlyMap<number, number>;
+  /** Set when nothing is left that could wake the function. */
+  readonly waitsFor?: string;
+}
+
+interface Operation {
+  readonly command: Command;
+  readonly outcome?: StepOutcome;
+}
+
+const START_MS = Date.UTC(2030, 0, 1);
+const DOWN_MS = 3_600_000;
+const MAX_TICKS = 100_000;
+
+export async function simulate(workflow: WorkflowDefinition, input: Json, options: SimulationOptions): Promise<Simulation> {
+  const { seed, crashAt, afterCrash = workflow, cancelAt, downMs = DOWN_MS } = options;
+  const journal: JournalEntry[] = [];
+  const open = new Map<number, Operation>();
+  const starts = new Map<number, number>();
+  const signals = [...(options.signals ?? [])];
+  let nowMs = START_MS + seed;
+  let commandsSeen = 0;
+  let from = 0;
+  let advance = engine(workflow, () => nowMs);
+  let pick = seededRandom(`${seed}:0`);
+
+  const tick = (given: Advance, start: number, seen: number): Promise<TickResult> =>
+    given.advance({
+      id: `simulated-${seed}`,
+      name: workflow.name,
+      version: workflow.version,
+      queue: workflow.queue,
+      input,
+      headers: {},
+      startedAtMs: START_MS + seed,
+      entries: journal.slice(start),
+      from: start,
+      seen,
+      commandsSeen,
+      retries: 0,
+    });
+
+  for (let ticks = 1; ticks <= MAX_TICKS; ticks++) {
+    if (ticks === cancelAt) journal.push({ type: "cancel", atMs: nowMs });
+    if (ticks === crashAt) {
+      // The answer is lost with the worker; the next one comes later and knows only the journal.
+      await atTime(
+        () => nowMs,
+        () => tick(advance, from, from),
+      );
+      nowMs += downMs;
+      advance = engine(afterCrash, () => nowMs);
+      from = 0;
+    }
+    const result = await atTime(
+      () => nowMs,
+      () => tick(advance, from, from),
+    );
+    if (result.do === "needJournal") {
+      from = 0;
+      continue;
+    }
+    if (result.do !== "wait") return { result, journal, ticks, starts };
+    from = journal.length;
+    for (const command of result.commands) {
+      journal.push({ type: "command", n: command.n, key: command.key });
+      commandsSeen++;
+      starts.set(command.n, (starts.get(command.n) ?? 0) + 1);
+      await start(command, open, options);
+    }
+    // The same moment draws the same, whatever happened to the worker before it.
+    pick = seededRandom(`${seed}:${journal.length}`);
+    const event = next(open, signals, pick, nowMs);
+    if (event === undefined) {
+      const waits = [...open.values()].map(({ command }) => (command.do === "await" ? `signal "${command.signal}"` : command.key));
+      return { result, journal, ticks, starts, waitsFor: waits.join(", ") };
+    }
+    nowMs = event.atMs;
+    journal.push(event);
+  }
+  throw new Error(`Workflow "${workflow.name}" did not end within ${MAX_TICKS} ticks.`);
+}
+
+function engine(workflow: WorkflowDefinition, now: () => number): Advance {
+  const definitions = new DefinitionSet();
+  definitions.add(workflow, "simulation");
+  return createAdvance({ definitions, check: (value, what) => toJson(value, what), log: silentLogger, now });
+}
+
+async function start(command: Command, open: Map<number, Operation>, { step }: SimulationOptions): Promise<void> {
+  if (command.do === "cancel") {
+    const operation = open.get(command.of);
+    if (operation?.command.do === "run")
+      open.set(command.of, {
+        command: operation.command,
+        outcome: { status: "cancelled", error: cancelledRecord(operation.command.run.name) },
+      });
+    else open.delete(command.of);
+    return;
+  }
+  if (command.do !== "run") {
+    open.set(command.n, { command });
+    return;
+  }
+  const { name, input } = command.run;
+  const outcome = await Promise.resolve()
+    .then(() => step(name, input))
+    .then(
+      (output): StepOutcome => ({ status: "completed", output: toJson(output, `output of step "${name}"`) }),
+      (thrown: unknown): StepOutcome => ({ status: "failed", error: toErrorRecord(thrown) }),
+    );
+  open.set(command.n, { command, outcome });
+}
+
+/** Draws what happens next. Time goes on by a little, or to the timer that is due first. */
+function next(
+  open: Map<number, Operation>,
+  signals: { name: string; payload: Json }[],
+  random: () => number,
+  nowMs: number,
+): Exclude<JournalEntry, { type: "command" }> | undefined {
+  const timers = [...open.values()].flatMap(({ command }) =>
+    command.do === "sleep" || (command.do === "await" && command.untilMs !== undefined)
+      ? [{ n: command.n, dueMs: command.untilMs as number }]
+      : [],
+  );
+  const first = timers.sort((a, b) => a.dueMs - b.dueMs || a.n - b.n)[0];
+  const candidates: (() => Exclude<JournalEntry, { type: "command" }>)[] = [];
+  const soon = nowMs + Math.floor(random() * 1_000);
+  for (const { command, outcome } of open.values()) {
+    if (outcome) {
+      candidates.push(() => {
+        open.delete(command.n);
+        return { type: "settled", n: command.n, atMs: soon, outcome };
+      });
+    }
+  }
+  if (first) {
+    candidates.push(() => {
+      open.delete(first.n);
+      return { type: "fired", n: first.n, atMs: Math.max(nowMs, first.dueMs) };
+    });
+  }
+  const [signal] = signals;
+  if (signal) {
+    candidates.push(() => {
+      signals.shift();
+      return { type: "signal", ...signal, atMs: soon };
+    });
+  }
+  return candidates[Math.floor(random() * candidates.length)]?.();
+}
+
+/** Runs with a clock of its own behind `Date`, so that code which reads it behaves as it would after a crash. */
+async function atTime<T>(now: () => number, run: () => Promise<T>): Promise<T> {
+  const RealDate = globalThis.Date;
+  class SimulatedDate extends RealDate {
+    constructor(...values: unknown[]) {
+      super(...((values.length === 0 ? [now()] : values) as [number]));
+    }
+    static override now(): number {
+      return now();
+    }
+  }
+  globalThis.Date = SimulatedDate as DateConstructor;
+  try {
+    return await run();
+  } finally {
+    globalThis.Date = RealDate;
+  }
+}
