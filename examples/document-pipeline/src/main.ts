@@ -61,7 +61,7 @@ async function stop(worker: ChildProcess): Promise<void> {
   await exited;
 }
 
-async function waitForAll(runs: readonly Run<unknown>[], paths: readonly string[]): Promise<Settled[]> {
+async function waitForAll(runs: readonly Run[], paths: readonly string[]): Promise<Settled[]> {
   const bar = progressBar(runs.length, "Running extract -> analyse -> store");
   const settled = await Promise.all(
     runs.map(async (run, index) => {

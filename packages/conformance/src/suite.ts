@@ -34,7 +34,7 @@ export interface Outage {
 /** The test runner, given from outside: `test` of vitest (or `test.concurrent`), or one like it. */
 export interface Runner {
   describe(title: string, body: () => void): void;
-  test(title: string, run: (context: { skip(reason: string): void }) => Promise<void>, timeoutMs: number): void;
+  test(title: string, run: (context: { skip: (reason: string) => void }) => Promise<void>, timeoutMs: number): void;
 }
 
 const TIMEOUT_MS = 20_000;

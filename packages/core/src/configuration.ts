@@ -91,7 +91,7 @@ export async function readConfiguration(input: ConfigurationInput, env: NodeJS.P
   const { config, source } = await readFile(input.config, root, cwd);
   const [type, typeFrom] = pickType(input.type, env, config.type, source);
   const url = input.url ?? (env["TASK_BACKEND_URL"] || config.url);
-  const retention = input.retention ?? (config.retention as Duration | undefined);
+  const retention = input.retention ?? config.retention;
   const options = merged(input.options, config.options);
   return {
     ...config,
@@ -167,7 +167,7 @@ async function readFile(
 }
 
 /** The folder of the nearest package.json at or above `from`, or `from` itself. */
-export function findRoot(from: string): string {
+function findRoot(from: string): string {
   for (let folder = from; ; folder = dirname(folder)) {
     if (existsSync(join(folder, "package.json"))) return folder;
     if (folder === dirname(folder)) return from;

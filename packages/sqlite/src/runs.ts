@@ -77,7 +77,7 @@ function findByKey(database: Database, request: RunRequest, key: string, retenti
 }
 
 /** Puts an entry at the end of a workflow's journal and wakes it. Nothing for settled runs. */
-export function appendEntry(database: Database, id: string, entry: JournalEntry): void {
+function appendEntry(database: Database, id: string, entry: JournalEntry): void {
   const row = database.get<{ seq: number; entries: number }>(
     `UPDATE runs SET entries = entries + 1, state = CASE state WHEN ${PARKED} THEN ${READY} ELSE state END WHERE id = ? AND state <> ${SETTLED} RETURNING seq, entries`,
     id,

@@ -44,7 +44,7 @@ export class Writer {
     return new Promise<T>((resolve, reject) => {
       if (this.#closed) return reject(new BackendUnavailableError(`The sqlite file ${this.#database.file} is closed.`));
       const deadline = Date.now() + this.#lockTimeoutMs;
-      (order === "last" ? this.#last : this.#queue).push({ run, deadline, resolve: resolve as Write["resolve"], reject });
+      (order === "last" ? this.#last : this.#queue).push({ run, deadline, resolve: resolve, reject });
       this.#schedule();
     });
   }

@@ -19,8 +19,8 @@ export interface AdvanceOptions {
 
 /** Takes workflow runs further, one tick at a time. Knows nothing of any engine. */
 export interface Advance {
-  advance(tick: Tick): Promise<TickResult>;
-  evict(id: RunId): void;
+  readonly advance: (tick: Tick) => Promise<TickResult>;
+  readonly evict: (id: RunId) => void;
 }
 
 const RETRY_FIRST_MS = 500;

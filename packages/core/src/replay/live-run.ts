@@ -114,7 +114,7 @@ export class LiveRun {
       version: version ?? this.#workflow.version,
       headers,
       log: this.#quietLog(),
-      run: (task, given, options) => this.#run(task as Runnable<never, unknown>, given, options) as Promise<never>,
+      run: (task, given, options) => this.#run(task, given, options) as Promise<never>,
       sleep: (duration) => this.#sleep(duration),
       waitForSignal: (signal, options) => this.#waitForSignal(signal, options?.timeout) as Promise<never>,
       now: () => this.#nowMs,
@@ -202,7 +202,7 @@ export class LiveRun {
     if (!this.#feeding) {
       this.#differs(`it asked for ${describe(key)} after waiting for something that is not a wf call`);
     } else if (recorded === undefined) {
-      this.#commands.push({ n, key, ...operation } as Command);
+      this.#commands.push({ n, key, ...operation });
     } else if (recorded !== key) {
       this.#differs(`call ${n} is ${describe(key)}, on record is ${describe(recorded)}`);
     }

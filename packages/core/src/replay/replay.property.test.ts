@@ -14,7 +14,7 @@ type Statement =
   | { kind: "step"; label: string; fails: boolean; caught: boolean }
   | { kind: "sleep"; ms: number }
   | { kind: "signal"; name: string; timeoutMs?: number }
-  | { kind: "branch"; on: number; then: Statement[]; otherwise: Statement[] }
+  | { kind: "branch"; on: number; taken: Statement[]; otherwise: Statement[] }
   | { kind: "loop"; times: number; body: Statement[] }
   | { kind: "parallel"; how: "all" | "race" | "any" | "allSettled"; branches: Statement[][] }
   | { kind: "unawaited"; label: string };
@@ -48,7 +48,7 @@ const { program } = fc.letrec<{ statement: Statement; program: Statement[] }>((t
     fc.record({
       kind: fc.constant("branch" as const),
       on: fc.integer({ min: 0, max: 3 }),
-      then: tie("program"),
+      taken: tie("program"),
       otherwise: tie("program"),
     }),
     fc.record({ kind: fc.constant("loop" as const), times: fc.integer({ min: 1, max: 3 }), body: tie("program") }),
@@ -96,7 +96,7 @@ async function perform(wf: WorkflowContext, statement: Statement, trace: string[
       return;
     case "branch":
       seen("branch");
-      await interpret(wf, trace.length % 4 === statement.on || wf.random() < 0.3 ? statement.then : statement.otherwise, trace);
+      await interpret(wf, trace.length % 4 === statement.on || wf.random() < 0.3 ? statement.taken : statement.otherwise, trace);
       return;
     case "loop":
       seen("loop");

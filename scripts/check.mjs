@@ -1,0 +1,54 @@
+// Everything that needs no server: format, lint, types, type tests, unused code, packages, lock file. Each runs, then the failures are told.
+import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { root, setup } from "./setup.mjs";
+
+await setup();
+
+const bin = (name) => join(root, "node_modules/.bin", name);
+const packages = readdirSync(join(root, "packages")).map((name) => join(root, "packages", name));
+const checks = [
+  ["format", bin("prettier"), ["--check", "--log-level", "warn", "."]],
+  ["lint", bin("oxlint"), ["--type-aware", "--quiet"]],
+  ["types", bin("tsc"), ["--noEmit"]],
+  ["type tests", bin("vitest"), ["run", "--typecheck.only", "--reporter=dot"]],
+  ["unused code", bin("knip"), ["--no-progress"]],
+  ...packages.map((cwd) => [`publint ${cwd.split("/").at(-1)}`, bin("publint"), ["--strict"], cwd]),
+  ...packages.map((cwd) => [
+    `types of ${cwd.split("/").at(-1)} as published`,
+    bin("attw"),
+    ["--profile", "esm-only", "--pack", "--quiet"],
+    cwd,
+  ]),
+];
+
+const failed = [];
+for (const [name, command, args, cwd = root] of checks) {
+  const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: "utf8" });
+  console.log(`${status === 0 ? "ok    " : "FAILED"} ${name}`);
+  if (status === 0) continue;
+  failed.push(name);
+  console.log(`${stdout}${stderr}`);
+}
+
+const missing = incompleteInLockFile();
+console.log(`${missing.length === 0 ? "ok    " : "FAILED"} lock file`);
+if (missing.length > 0) {
+  failed.push("lock file");
+  console.log(`package-lock.json names optional packages without an entry, so npm ci fails elsewhere: ${missing.join(", ")}`);
+}
+
+if (failed.length > 0) {
+  console.error(`\n${failed.length} failed: ${failed.join(", ")}`);
+  process.exit(1);
+}
+
+/** npm drops platform packages that it cannot get where the lock is written, without a word. */
+function incompleteInLockFile() {
+  const { packages: entries } = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8"));
+  const present = new Set(Object.keys(entries).map((path) => path.slice(path.lastIndexOf("node_modules/") + "node_modules/".length)));
+  return [...new Set(Object.values(entries).flatMap((entry) => Object.keys(entry.optionalDependencies ?? {})))].filter(
+    (name) => !present.has(name),
+  );
+}

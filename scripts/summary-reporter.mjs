@@ -1,0 +1,31 @@
+// Counts what ran, prints the reason of each skip, and ends with the one line that CI reads.
+export default class SummaryReporter {
+  onTestRunEnd(modules, errors) {
+    const counts = { passed: 0, failed: errors.length, skipped: 0 };
+    for (const module of modules) {
+      counts.failed += module.errors().length;
+      for (const test of module.children.allTests()) {
+        const result = test.result();
+        if (result.state === "passed" || result.state === "failed") counts[result.state]++;
+        else if (result.note) {
+          counts.skipped++;
+          console.log(`skipped: ${test.fullName} (${result.note})`);
+        } else if (!this.filtered) {
+          // A skip without a reason hides something.
+          counts.failed++;
+          console.log(`failed: ${test.fullName} was skipped without a reason`);
+        }
+      }
+    }
+    this.counts = counts;
+    // After the other reporters have had their say.
+    process.once("exit", (code) => {
+      if (counts.failed > 0 && code === 0) process.exitCode = 1;
+      console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
+    });
+  }
+
+  onInit(vitest) {
+    this.filtered = vitest.config.testNamePattern !== undefined;
+  }
+}
