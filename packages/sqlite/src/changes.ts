@@ -4,6 +4,8 @@ import type { Database } from "./database.ts";
 /** The net under the file watcher, and the only source where none can be had. */
 const POLL_MS = 1_000;
 const POLL_UNWATCHED_MS = 50;
+/** A commit is seen in the log before it counts: after a look that finds nothing new come others, this much later each. */
+const LOOK_AGAIN_MS = [1, 1, 2, 4, 8, 16, 32];
 
 /** Tells when other connections have written to the file: by watching its write-ahead log, with a slow poll as the net. */
 export class Changes {
@@ -12,7 +14,8 @@ export class Changes {
   #version: number;
   #watcher: FSWatcher | undefined;
   #poll: NodeJS.Timeout | undefined;
-  #scheduled = false;
+  #look: NodeJS.Immediate | NodeJS.Timeout | undefined;
+  #looks = 0;
 
   constructor(database: Database) {
     this.#database = database;
@@ -23,7 +26,7 @@ export class Changes {
     if (this.#database.file === ":memory:") return;
     let pollMs = POLL_MS;
     try {
-      this.#watcher = watch(`${this.#database.file}-wal`, { persistent: false }, () => this.#schedule());
+      this.#watcher = watch(`${this.#database.file}-wal`, { persistent: false }, () => this.#onWrite());
       this.#watcher.on("error", () => this.#watcher?.close());
     } catch {
       pollMs = POLL_UNWATCHED_MS;
@@ -45,26 +48,35 @@ export class Changes {
   stop(): void {
     this.#watcher?.close();
     clearInterval(this.#poll);
+    clearTimeout(this.#look as NodeJS.Timeout | undefined);
     this.#listeners.clear();
   }
 
-  #schedule(): void {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    setImmediate(() => this.#check());
+  /** The log was written to. A burst of writes is one row of looks, which begins anew with each. */
+  #onWrite(): void {
+    this.#looks = 0;
+    this.#look ??= setImmediate(() => this.#lookAgain());
   }
 
-  #check(): void {
-    this.#scheduled = false;
-    if (this.#listeners.size === 0) return;
+  #lookAgain(): void {
+    // What was found may be the commit before the one that this write belongs to: only a row of looks without any ends it.
+    if (this.#check()) this.#looks = 0;
+    const afterMs = LOOK_AGAIN_MS[this.#looks++];
+    this.#look = afterMs === undefined ? undefined : setTimeout(() => this.#lookAgain(), afterMs).unref();
+  }
+
+  /** Whether there was something new. */
+  #check(): boolean {
+    if (this.#listeners.size === 0) return false;
     try {
       const version = this.#database.dataVersion;
-      if (version === this.#version) return;
+      if (version === this.#version) return false;
       this.#version = version;
     } catch {
-      // Locked or closing: the next change or poll looks again.
-      return;
+      // Locked or closing: the next look or poll finds it.
+      return false;
     }
     for (const listener of this.#listeners) listener();
+    return true;
   }
 }

@@ -1,0 +1,38 @@
+/** One line of the table: what was measured, the figure of each contender, and the goal for ours. */
+export interface Row {
+  readonly name: string;
+  readonly unit: string;
+  readonly ours: number;
+  readonly bare?: number;
+  readonly peer?: number;
+  /** Whether ours is good enough, in words; at 1 and above the goal is reached. */
+  readonly goal?: { readonly text: string; readonly reached: number };
+}
+
+export function median(numbers: readonly number[]): number {
+  return percentile(numbers, 0.5);
+}
+
+export function percentile(numbers: readonly number[], at: number): number {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * at))] ?? Number.NaN;
+}
+
+export async function seconds(work: () => unknown): Promise<number> {
+  const startedAt = performance.now();
+  await work();
+  return (performance.now() - startedAt) / 1_000;
+}
+
+/** Calls `work` for each number below `count`, `lanes` at a time. */
+export async function inLanes(count: number, lanes: number, work: (index: number) => Promise<unknown>): Promise<void> {
+  let index = 0;
+  const lane = async (): Promise<void> => {
+    while (index < count) await work(index++);
+  };
+  await Promise.all(Array.from({ length: lanes }, lane));
+}
+
+export function round(value: number): number {
+  return Number(value.toPrecision(value >= 1_000 ? 4 : 3));
+}
