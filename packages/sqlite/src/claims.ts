@@ -1,6 +1,6 @@
 import { definitionKey, type DefinitionSpec, type ErrorRecord, type Headers, type Json } from "@task-backend/core/adapter";
 import type { Database } from "./database.ts";
-import { ACTIVE, DELAYED, READY, TASK_LANE, WORKFLOW_LANE } from "./schema.ts";
+import { ACTIVE, READY, TASK_LANE, WORKFLOW_LANE } from "./schema.ts";
 
 /** A run that a worker has taken, as it was at that moment. */
 export interface Claim {
@@ -57,13 +57,8 @@ export class Claims {
     this.#lanes = [laneOf(TASK_LANE, tasks), laneOf(WORKFLOW_LANE, workflows.map(definitionKey))];
   }
 
-  /** Whether a claim would find something: a read, without any lock. */
+  /** Whether a claim would find something ready: a read, without any lock. */
   any(free: number): boolean {
-    const due = this.#database.get(
-      `SELECT 1 FROM (SELECT min(run_at) AS due FROM runs WHERE state = ${DELAYED} UNION ALL SELECT min(due_at) FROM timers) WHERE due <= ? LIMIT 1`,
-      Date.now(),
-    );
-    if (due) return true;
     return this.#lanes.some(
       ({ lane, sql, keys }) =>
         (lane === WORKFLOW_LANE || free > 0) && this.#queues.some((queue) => this.#database.get(sql, queue, ...keys, 1)),

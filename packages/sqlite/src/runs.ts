@@ -120,7 +120,13 @@ export function settleRun(database: Database, run: Settlement, outcome: StepOutc
 }
 
 function cancelChildren(database: Database, id: string): void {
-  const children = database.all<{ id: string }>(`SELECT id FROM runs WHERE parent = ? AND state <> ${SETTLED}`, id);
+  // Children have the id of their parent, a dot, and a number; a slash comes right after the dot.
+  const children = database.all<{ id: string }>(
+    `SELECT id FROM runs WHERE id > ? AND id < ? AND parent = ? AND state <> ${SETTLED}`,
+    `${id}.`,
+    `${id}/`,
+    id,
+  );
   for (const child of children) cancelRun(database, child.id);
 }
 
@@ -193,12 +199,10 @@ export function promoteDue(database: Database): void {
 
 /** When the next delayed run or timer is due. */
 export function nextDue(database: Database): number | undefined {
-  const run =
-    database.get<{ due: number | null }>(`SELECT min(run_at) AS due FROM runs WHERE state = ${DELAYED}`)?.due ?? Number.POSITIVE_INFINITY;
-  const timer = database.get<{ due: number | null }>("SELECT min(due_at) AS due FROM timers")?.due ?? Number.POSITIVE_INFINITY;
-  const due = Math.min(run, timer);
-  return Number.isFinite(due) ? due : undefined;
+  return database.get<{ due: number | null }>(NEXT_DUE)?.due ?? undefined;
 }
+
+const NEXT_DUE = `SELECT min(due) AS due FROM (SELECT min(run_at) AS due FROM runs WHERE state = ${DELAYED} UNION ALL SELECT min(due_at) FROM timers)`;
 
 /** Gives the runs of workers whose lease is over to others; the lost start stays charged. Returns how many. */
 export function recoverLost(database: Database): number {

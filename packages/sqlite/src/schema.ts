@@ -1,4 +1,7 @@
 /*
+ * Each index costs every run that passes it a page of the log: there is none for what happens seldom (a worker is lost)
+ * or can be found by the id (what a workflow started has ids that begin with its own).
+ *
  * A run is a row of `runs`. `state` drives the scheduling, `status` is what users see.
  * A worker owns its active runs through its row in `workers`, whose lease it renews; a run's owner is its fence.
  */
@@ -55,8 +58,7 @@ export const MIGRATIONS: readonly string[] = [
   );
   CREATE INDEX runs_ready ON runs (queue, lane, priority DESC, seq, definition) WHERE state = 0;
   CREATE INDEX runs_delayed ON runs (run_at) WHERE state = 1;
-  CREATE INDEX runs_active ON runs (owner, cancel_requested) WHERE state = 2;
-  CREATE INDEX runs_parent ON runs (parent) WHERE parent IS NOT NULL AND state <> 4;
+  CREATE INDEX runs_cancelling ON runs (owner) WHERE state = 2 AND cancel_requested = 1;
   CREATE UNIQUE INDEX runs_idempotency ON runs (name, queue, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
   -- One row a settled run, in the order they settled: the stream that waits follow, and the queue of the retention.

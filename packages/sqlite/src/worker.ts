@@ -92,30 +92,41 @@ export class SqliteWorker implements WorkerHandle {
   pump(): void {
     if (this.#stopping || this.#claiming) return;
     try {
-      // With settlements on their way there is a transaction to join, otherwise a look comes first.
-      if (!this.#database.writer.pending && !this.#claims.any(this.#free())) return this.#armDueTimer();
+      // With other writes on their way there is a transaction to join, otherwise a look comes first.
+      if (!this.#database.writer.pending) {
+        const due = nextDue(this.#database);
+        if ((due === undefined || due > Date.now()) && !this.#claims.any(this.#free())) return this.#armDueTimer(due);
+      }
     } catch (error) {
       return this.#trouble("look for runs", error);
     }
     this.#claiming = true;
     const owner = this.#owner;
     this.#database.writer
-      .write(() => {
-        if (this.#stopping) return [];
-        promoteDue(this.#database);
-        return this.#claims.take(owner, this.#free(), MAX_TICKS - this.#ticking.size);
-      }, "last")
+      .write(() => this.#claim(owner), "last")
       .then(
-        (claims) => {
+        ({ claims, due }) => {
           this.#claiming = false;
           for (const claim of claims) this.#begin(claim, owner);
-          this.#armDueTimer();
+          this.#armDueTimer(due);
+          this.#checkIdle();
         },
         (error: unknown) => {
           this.#claiming = false;
           this.#trouble("claim runs", error);
+          this.#checkIdle();
         },
       );
+  }
+
+  #claim(owner: string): { claims: Claim[]; due: number | undefined } {
+    if (this.#stopping) return { claims: [], due: undefined };
+    let due = nextDue(this.#database);
+    if (due !== undefined && due <= Date.now()) {
+      promoteDue(this.#database);
+      due = nextDue(this.#database);
+    }
+    return { claims: this.#claims.take(owner, this.#free(), MAX_TICKS - this.#ticking.size), due };
   }
 
   #free(): number {
@@ -359,16 +370,10 @@ export class SqliteWorker implements WorkerHandle {
     this.#timers.add(timer);
   }
 
-  #armDueTimer(): void {
+  #armDueTimer(due: number | undefined): void {
     clearTimeout(this.#dueTimer);
-    if (this.#stopping) return;
-    try {
-      const due = nextDue(this.#database);
-      if (due === undefined) return;
-      this.#dueTimer = setTimeout(() => this.pump(), Math.min(Math.max(due - Date.now(), 1), MAX_TIMER_MS));
-    } catch (error) {
-      this.#trouble("look for timers", error);
-    }
+    if (this.#stopping || due === undefined) return;
+    this.#dueTimer = setTimeout(() => this.pump(), Math.min(Math.max(due - Date.now(), 1), MAX_TIMER_MS));
   }
 
   #trouble(what: string, error: unknown): void {
