@@ -71,6 +71,12 @@ export class Database {
   }
 
   close(): void {
+    try {
+      // So that the file is whole by itself; the last connection alone does not see to it in this driver.
+      if (this.file !== ":memory:") this.all("PRAGMA wal_checkpoint(TRUNCATE)");
+    } catch {
+      // Others still use the log, or the disk is in trouble: it is read at the next start.
+    }
     this.#statements.clear();
     this.#connection.close();
   }

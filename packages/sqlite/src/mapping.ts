@@ -64,12 +64,20 @@ const REMEDIES: readonly (readonly [code: string, remedy: string])[] = [
 /** What SQLite threw, with what to do about it. Errors of ours stay as they are. */
 export function toUnavailable(cause: unknown, file: string): Error {
   if (cause instanceof TaskBackendError) return cause;
-  const { code = "", message = String(cause) } = cause as { code?: string; message?: string };
-  const remedy = REMEDIES.find(([prefix]) => code.startsWith(prefix) || message.includes(prefix))?.[1];
+  const { message = String(cause) } = cause as { message?: string };
+  const code = codeOf(cause);
+  const remedy = REMEDIES.find(([prefix]) => code.startsWith(prefix))?.[1];
   return new BackendUnavailableError(`The sqlite file ${file}: ${remedy ?? message}${remedy ? ` (${code || message})` : ""}.`, { cause });
 }
 
 export function isBusy(error: unknown): boolean {
-  const { code = "", message = "" } = error as { code?: string; message?: string };
-  return code.startsWith("SQLITE_BUSY") || message.includes("database is locked");
+  return codeOf(error).startsWith("SQLITE_BUSY");
+}
+
+/** The driver's code; where it could not even open the file, it only gives SQLite's number at the end of its message. */
+function codeOf(error: unknown): string {
+  const { code, message = "" } = error as { code?: string; message?: string };
+  if (code) return code;
+  if (/local database .*: 14"?\)?$/.test(message)) return "SQLITE_CANTOPEN";
+  return message.includes("database is locked") ? "SQLITE_BUSY" : "";
 }

@@ -1,0 +1,256 @@
+import { execFile, execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync, openSync, writeSync, closeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import {
+  BackendUnavailableError,
+  ConfigurationError,
+  createBackend,
+  defineTask,
+  silentLogger,
+  type BackendOptions,
+  type TaskBackend,
+} from "@task-backend/core";
+import Libsql from "libsql";
+import { afterAll, expect, onTestFinished, test } from "vitest";
+import { createAdapter, sqlite, type SqliteOptions } from "./index.ts";
+import { APPLICATION_ID } from "./schema.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "sqlite-test-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+let files = 0;
+const newFile = (): string => join(folder, `${++files}.db`);
+
+const echo = defineTask({ name: "echo", handler: async (value: unknown) => value });
+
+async function open(options: SqliteOptions = {}, backendOptions: BackendOptions = {}): Promise<TaskBackend> {
+  const backend = await createBackend(sqlite({ file: newFile(), ...options }), { log: silentLogger, ...backendOptions });
+  onTestFinished(() => backend.close());
+  return backend.register(echo);
+}
+
+async function failure(options: SqliteOptions): Promise<Error> {
+  return Promise.resolve()
+    .then(() => open(options))
+    .then(
+      () => new Error("it was opened"),
+      (error: Error) => error,
+    );
+}
+
+test("a folder that is missing, or that cannot hold a file, is named with the remedy", async () => {
+  expect(await failure({ file: join(folder, "nowhere/tasks.db") })).toMatchObject({
+    code: "CONFIGURATION",
+    message: expect.stringMatching(/nowhere of the sqlite file does not exist; create it/) as string,
+  });
+  expect(await failure({ file: folder })).toMatchObject({
+    code: "CONFIGURATION",
+    message: expect.stringContaining("is a folder") as string,
+  });
+  expect(await failure({ file: "/proc/tasks.db" })).toMatchObject({
+    code: "BACKEND_UNAVAILABLE",
+    message: expect.stringMatching(/\/proc\/tasks\.db: it cannot be opened/) as string,
+  });
+});
+
+test("a file that is not a database, or another application's, or a newer one, is refused untouched", async () => {
+  const text = newFile();
+  writeFileSync(text, "this is a letter, not a database ".repeat(100));
+  expect((await failure({ file: text })).message).toMatch(/not an SQLite database/);
+  expect(readFileSync(text, "utf8")).toMatch(/^this is a letter/);
+
+  const foreign = newFile();
+  const other = new Libsql(foreign);
+  other.exec("CREATE TABLE customers (id INTEGER)");
+  other.close();
+  expect((await failure({ file: foreign })).message).toMatch(/belongs to another application/);
+
+  const newer = newFile();
+  const next = new Libsql(newer);
+  next.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = 99`);
+  next.close();
+  expect((await failure({ file: newer })).message).toMatch(/newer @task-backend\/sqlite \(schema 99.*upgrade the package/);
+});
+
+test("a damaged file is told as such, not as an unknown run", async () => {
+  const file = newFile();
+  const backend = await createBackend(sqlite({ file }), { log: silentLogger });
+  const runs = await backend.submitMany(Array.from({ length: 2_000 }, (_, n) => ({ task: echo, input: `${n} ${"x".repeat(200)}` })));
+  await backend.close();
+  rmSync(`${file}-wal`, { force: true });
+  const size = statSync(file).size;
+  const handle = openSync(file, "r+");
+  for (let at = 8_192; at < size; at += 4_096) writeSync(handle, Buffer.alloc(512, 0xff), 0, 512, at);
+  closeSync(handle);
+  const error = await open({ file })
+    .then((again) => again.getResult((runs[1_000] as { id: string }).id))
+    .then(
+      () => undefined,
+      (thrown: unknown) => thrown,
+    );
+  expect(error).toBeInstanceOf(BackendUnavailableError);
+  expect((error as Error).message).toMatch(/damaged|not an SQLite database/);
+});
+
+test("a lock held for too long rejects within the time, and what was waiting goes through after a short one", async () => {
+  const file = newFile();
+  const backend = await open({ file, lockTimeout: "400ms" });
+  const lock = new Libsql(file);
+  lock.exec("BEGIN IMMEDIATE");
+  const startedAt = Date.now();
+  await expect(backend.submit(echo, 1)).rejects.toThrow(/kept it locked for too long/);
+  expect(Date.now() - startedAt).toBeLessThan(3_000);
+  const waiting = backend.submit(echo, 2);
+  setTimeout(() => lock.exec("COMMIT"), 100);
+  expect((await (await waiting).result()).status).toBe("pending");
+  lock.close();
+});
+
+test("a full disk refuses what does not fit, loses nothing, and goes on when there is room", async ({ skip }) => {
+  const mount = join(folder, "small");
+  mkdirSync(mount);
+  try {
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=2m", "tmpfs", mount], { stdio: "ignore" });
+  } catch {
+    return skip("mounting a small tmpfs needs root");
+  }
+  try {
+    const backend = await open({ file: join(mount, "tasks.db") });
+    const accepted: string[] = [];
+    let refusal: unknown;
+    for (let n = 0; n < 500 && refusal === undefined; n++) {
+      await backend.submit(echo, `${n} ${"x".repeat(20_000)}`).then(
+        (run) => accepted.push(run.id),
+        (error: unknown) => (refusal = error),
+      );
+    }
+    expect(refusal).toBeInstanceOf(BackendUnavailableError);
+    expect((refusal as Error).message).toMatch(/disk is full/);
+    expect(accepted.length).toBeGreaterThan(10);
+    execFileSync("mount", ["-o", "remount,size=64m", mount]);
+    await backend.startWorker();
+    for (const [n, id] of accepted.entries())
+      expect(await (await backend.getRun<string>(id)).output({ timeout: "10s" })).toMatch(new RegExp(`^${n} x`));
+    await backend.close();
+  } finally {
+    execFileSync("umount", ["-l", mount]);
+  }
+});
+
+test("submits made at the same moment share a transaction", async () => {
+  const file = newFile();
+  const backend = await open({ file });
+  const observer = new Libsql(file);
+  const version = (): number => (observer.prepare("PRAGMA data_version").get() as { data_version: number }).data_version;
+  const before = version();
+  await Promise.all(Array.from({ length: 100 }, (_, n) => backend.submit(echo, n)));
+  expect(version() - before).toBeLessThanOrEqual(3);
+  expect(observer.prepare("SELECT count(*) AS count FROM runs").get()).toMatchObject({ count: 100 });
+  observer.close();
+});
+
+test("one bad write in a shared transaction fails alone", async () => {
+  const file = newFile();
+  const backend = await open({ file });
+  const other = new Libsql(file);
+  other.exec(
+    "CREATE TRIGGER refuse BEFORE INSERT ON runs WHEN NEW.name = 'refused' BEGIN SELECT RAISE(ABORT, 'refused by a trigger'); END",
+  );
+  other.close();
+  const [good, bad, alsoGood] = await Promise.allSettled([
+    backend.submit("echo", 1),
+    backend.submit("refused", 2),
+    backend.submit("echo", 3),
+  ]);
+  expect([good.status, bad.status, alsoGood.status]).toEqual(["fulfilled", "rejected", "fulfilled"]);
+});
+
+test("four processes submit and run at once, and nothing is lost or doubled", { timeout: 60_000 }, async () => {
+  const file = newFile();
+  const program = `
+    const { createBackend, defineTask, silentLogger } = await import("@task-backend/core");
+    const { sqlite } = await import("@task-backend/sqlite");
+    const backend = await createBackend(sqlite({ file: ${JSON.stringify(file)} }), { log: silentLogger });
+    const done = defineTask({ name: "done", handler: async (n) => n * 2 });
+    backend.register(done);
+    const worker = await backend.startWorker({ concurrency: 20 });
+    const runs = await Promise.all(Array.from({ length: 300 }, (_, n) => backend.submit(done, n)));
+    const outputs = await Promise.all(runs.map((run) => run.output({ timeout: "40s" })));
+    if (outputs.some((output, n) => output !== n * 2)) throw new Error("a wrong output");
+    await worker.stop();
+    await backend.close();
+  `;
+  await Promise.all(
+    Array.from({ length: 4 }, () =>
+      promisify(execFile)(process.execPath, ["--input-type=module", "--eval", program], { cwd: join(import.meta.dirname, "../../..") }),
+    ),
+  );
+  const reader = new Libsql(file);
+  expect(
+    reader.prepare("SELECT count(*) AS runs, sum(attempts) AS attempts, sum(status = 'completed') AS completed FROM runs").get(),
+  ).toMatchObject({ runs: 1_200, attempts: 1_200, completed: 1_200 });
+  reader.close();
+});
+
+test("the retention leaves nothing behind", async () => {
+  const file = newFile();
+  const backend = await open({ file, retention: 300 });
+  await backend.startWorker();
+  const runs = await backend.submitMany(Array.from({ length: 600 }, (_, n) => ({ task: echo, input: n })));
+  await Promise.all(runs.map((run) => run.output()));
+  const reader = new Libsql(file);
+  await expect
+    .poll(
+      () =>
+        (
+          reader.prepare("SELECT (SELECT count(*) FROM runs) + (SELECT count(*) FROM settlements) AS left_behind").get() as {
+            left_behind: number;
+          }
+        ).left_behind,
+      { timeout: 10_000 },
+    )
+    .toBe(0);
+  reader.close();
+});
+
+test("a memory database serves one process, with workers and waits", async () => {
+  const backend = await open({ file: ":memory:" });
+  await backend.startWorker();
+  expect(await (await backend.submit(echo, "in memory")).output({ timeout: "5s" })).toBe("in memory");
+});
+
+test("close() leaves nothing running and rejects what waits", async () => {
+  const file = newFile();
+  const backend = await open({ file });
+  const waiting = (await backend.submit(echo, 1)).output();
+  const rejected = expect(waiting).rejects.toBeInstanceOf(BackendUnavailableError);
+  await backend.close();
+  await rejected;
+  const program = `
+    const { createBackend, silentLogger } = await import("@task-backend/core");
+    const { sqlite } = await import("@task-backend/sqlite");
+    const backend = await createBackend(sqlite({ file: ${JSON.stringify(file)} }), { log: silentLogger });
+    await backend.submit("echo", 2);
+    // Not closed: an idle backend does not keep the process either.
+  `;
+  await promisify(execFile)(process.execPath, ["--input-type=module", "--eval", program], {
+    cwd: join(import.meta.dirname, "../../.."),
+    timeout: 10_000,
+  });
+});
+
+test("URLs, options and the default file", async () => {
+  const context = { env: {}, log: silentLogger, root: folder };
+  expect(() => createAdapter({ ...context, url: "redis://user:secret@host" })).toThrow(ConfigurationError);
+  expect(() => createAdapter({ ...context, url: "redis://user:secret@host" })).not.toThrow(/secret/);
+  expect(() => createAdapter({ ...context, options: { fil: "x" } })).toThrow(/They are file, synchronous/);
+  expect(() => sqlite({ lease: "soon" as never })).toThrow(/Option lease of the sqlite backend is "soon"/);
+  const adapter = createAdapter({ ...context, url: "sqlite:./by-url.db?lease=5s" });
+  expect((await adapter.connect(AbortSignal.timeout(5_000))).where).toBe(join(folder, "by-url.db"));
+  await adapter.close();
+  const byDefault = createAdapter(context);
+  expect((await byDefault.connect(AbortSignal.timeout(5_000))).where).toBe(join(folder, ".task-backend/tasks.db"));
+  await byDefault.close();
+  expect(existsSync(join(folder, ".task-backend/.gitignore"))).toBe(true);
+});
