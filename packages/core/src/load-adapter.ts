@@ -1,7 +1,7 @@
 import type { Configuration } from "./configuration.ts";
 import { parseDuration } from "./duration.ts";
-import { ConfigurationError, TaskBackendError } from "./errors.ts";
-import { importModule } from "./load-module.ts";
+import { ConfigurationError } from "./errors.ts";
+import { importModule, MissingModule } from "./load-module.ts";
 import type { Logger } from "./log.ts";
 import type { Adapter, AdapterContext, CreateAdapter } from "./port.ts";
 
@@ -39,12 +39,9 @@ async function load(name: string, type: string, typeFrom: string, root: string):
   try {
     return await importModule(name, root);
   } catch (cause) {
-    if (cause instanceof TaskBackendError) throw cause;
-    const { code, message } = cause as NodeJS.ErrnoException;
-    const missing = code === "MODULE_NOT_FOUND" || code === "ERR_MODULE_NOT_FOUND" || code === "ERR_INVALID_MODULE_SPECIFIER";
-    // A package that is there but misses one of its own dependencies is reported as it is.
-    if (!missing || !message.includes(name))
-      throw new ConfigurationError(`Task backend "${type}" (from ${typeFrom}) failed to load: ${message}`, { cause });
+    if (!(cause instanceof MissingModule)) {
+      throw new ConfigurationError(`Task backend "${type}" (from ${typeFrom}) failed to load: ${(cause as Error).message}`, { cause });
+    }
     const remedy = `npm install ${name}`;
     throw new ConfigurationError(
       Object.hasOwn(KNOWN, type)

@@ -3,7 +3,7 @@ import { relative, resolve } from "node:path";
 import { glob, isDynamicPattern } from "tinyglobby";
 import { isDefinition, type Definition } from "./definition.ts";
 import { ConfigurationError } from "./errors.ts";
-import { importModule, isPath } from "./load-module.ts";
+import { importModule, isPath, MissingModule } from "./load-module.ts";
 
 /** The definitions that one module exports. */
 export interface LoadedModule {
@@ -42,16 +42,12 @@ async function load(source: string, root: string): Promise<Definition[]> {
   try {
     exports = await importModule(source, root);
   } catch (cause) {
+    if (!(cause instanceof MissingModule))
+      throw new ConfigurationError(`Module "${source}" failed to load: ${(cause as Error).message}`, { cause });
     const remedy = isPath(source)
       ? "check the path, relative to the working folder"
       : `give a path that starts with "./", or run npm install ${source}`;
-    const { code, message } = cause as NodeJS.ErrnoException;
-    const missing =
-      (code === "MODULE_NOT_FOUND" || code === "ERR_MODULE_NOT_FOUND") && message.includes(isPath(source) ? resolve(root, source) : source);
-    throw new ConfigurationError(
-      missing ? `There is no module "${source}" in ${root}; ${remedy}.` : `Module "${source}" failed to load: ${message}`,
-      { cause },
-    );
+    throw new ConfigurationError(`There is no module "${source}" in ${root}; ${remedy}.`, { cause });
   }
   const definitions = new Set([...Object.values(exports), ...membersOf(exports["default"])].filter(isDefinition));
   if (definitions.size === 0)

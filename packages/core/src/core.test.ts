@@ -1,0 +1,91 @@
+import { expect, test } from "vitest";
+import { parseDuration } from "./duration.ts";
+import { toErrorRecord } from "./error-record.ts";
+import { InvalidArgumentError, NonRetryableError, TaskBackendError, TaskFailedError, TaskTimedOutError } from "./errors.ts";
+import { toJson } from "./json.ts";
+import { redactUrl } from "./redact.ts";
+import { backoffMs, parseRetry } from "./retry.ts";
+import { defineTask } from "./task.ts";
+
+test("durations: numbers, text with a unit, and what is refused", () => {
+  expect([
+    parseDuration(1.2, "x"),
+    parseDuration("500ms", "x"),
+    parseDuration("1.5s", "x"),
+    parseDuration("2m", "x"),
+    parseDuration("1h", "x"),
+    parseDuration("7d", "x"),
+  ]).toEqual([2, 500, 1_500, 120_000, 3_600_000, 604_800_000]);
+  for (const bad of ["", "1", "1 s", "-1s", "soon", Number.NaN, -1, null] as never[])
+    expect(() => parseDuration(bad, "The timeout")).toThrow(/^The timeout is .*"500ms"/);
+});
+
+test("backoff grows by its factor up to its cap, and jitter only adds, up to a quarter", () => {
+  const policy = parseRetry({ attempts: 9, backoff: { delay: "1s", factor: 3, maxDelay: "10s", jitter: false } }, "x");
+  expect([1, 2, 3, 4].map((attempt) => backoffMs(policy, attempt))).toEqual([1_000, 3_000, 9_000, 10_000]);
+  const jittered = { ...policy, jitter: true };
+  expect([0, 0.5, 1].map((random) => backoffMs(jittered, 1, () => random))).toEqual([1_000, 1_125, 1_250]);
+  expect(parseRetry(undefined, "x")).toEqual({
+    attempts: 3,
+    type: "exponential",
+    delayMs: 1_000,
+    factor: 2,
+    maxDelayMs: 60_000,
+    jitter: true,
+  });
+  expect(() => parseRetry({ attempts: 0 }, "retry")).toThrow(/retry.attempts is 0/);
+});
+
+test("errors are recognised across copies of the package; a user's subclass is its own", async () => {
+  const copy = (await import("../dist/index.js")) as {
+    NonRetryableError: typeof NonRetryableError;
+    TaskBackendError: typeof TaskBackendError;
+  };
+  const theirs = new copy.NonRetryableError("x");
+  expect(Object.getPrototypeOf(theirs)).not.toBe(NonRetryableError.prototype);
+  expect([theirs instanceof NonRetryableError, theirs instanceof TaskBackendError, theirs instanceof InvalidArgumentError]).toEqual([
+    true,
+    true,
+    false,
+  ]);
+  class Mine extends NonRetryableError {}
+  expect([new Mine("x") instanceof NonRetryableError, theirs instanceof Mine, new Mine("x") instanceof Mine]).toEqual([true, false, true]);
+  expect(new TaskTimedOutError("t", "1", toErrorRecord("x"))).toBeInstanceOf(TaskFailedError);
+});
+
+test("whatever is thrown becomes a record", () => {
+  expect(toErrorRecord("text")).toMatchObject({ name: "Error", message: "text", code: "TASK_FAILED", retryable: true });
+  expect(toErrorRecord(undefined)).toMatchObject({ message: "undefined" });
+  expect(toErrorRecord({ message: "like an error", code: "E1" })).toMatchObject({ message: "like an error", code: "E1" });
+  expect(toErrorRecord(Object.assign(new Error("x"), { details: new Date() }))).not.toHaveProperty("details");
+  const endless = new Error("a");
+  endless.cause = endless;
+  expect(JSON.stringify(toErrorRecord(endless)).length).toBeLessThan(100_000);
+});
+
+test("json: undefined properties go, and a copy is made that pollutes nothing", () => {
+  expect(toJson(undefined, "x")).toBe(null);
+  expect(toJson({ a: undefined, b: [1] }, "x")).toEqual({ b: [1] });
+  const hostile = toJson(JSON.parse('{"__proto__": {"polluted": 1}}'), "x") as object;
+  expect(Object.hasOwn(hostile, "__proto__")).toBe(true);
+  expect(({} as { polluted?: number }).polluted).toBe(undefined);
+  expect(() => toJson([undefined], "input")).toThrow("The input holds undefined in an array at $[0]");
+  expect(() =>
+    toJson(
+      Array.from({ length: 2_000 }).reduce((inner) => [inner], 1 as unknown),
+      "input",
+    ),
+  ).toThrow(/nesting deeper than 1000/);
+});
+
+test("URLs are shown without what may be secret", () => {
+  expect(redactUrl("redis://user:secret@host:6379/0?token=secret#secret")).toBe("redis://host:6379/0");
+  expect(redactUrl("not a url ://user:secret@host?secret")).not.toMatch(/secret/);
+});
+
+test("names that engines reserve are refused where the task is defined", () => {
+  for (const name of ["", " padded", "a@1", "a,b", "new\nline", "x".repeat(201)]) {
+    expect(() => defineTask({ name, handler: async () => 1 })).toThrow(/give 1 to 200 characters/);
+  }
+  expect(defineTask({ name: "Zürich: resize/é", handler: async () => 1 }).queue).toBe("default");
+});
