@@ -1,4 +1,5 @@
 import { attemptCases } from "./cases/attempts.ts";
+import { compositionCases } from "./cases/compositions.ts";
 import { replayCases } from "./cases/replay.ts";
 import { schedulingCases } from "./cases/scheduling.ts";
 import { submitCases } from "./cases/submit.ts";
@@ -14,7 +15,15 @@ export { CaseContext, type AdapterChanges, type WorkerProcess } from "./context.
 export { saboteurs, type Saboteur } from "./saboteurs.ts";
 
 /** Every case, by rule. */
-export const cases: readonly ConformanceCase[] = [submitCases, attemptCases, schedulingCases, workerCases, replayCases, workflowCases]
+export const cases: readonly ConformanceCase[] = [
+  submitCases,
+  attemptCases,
+  schedulingCases,
+  workerCases,
+  replayCases,
+  workflowCases,
+  compositionCases,
+]
   .flat()
   .sort((a, b) => a.rule - b.rule);
 

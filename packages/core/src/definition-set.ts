@@ -29,6 +29,13 @@ export class DefinitionSet {
     this.#entries.set(key, { given, definition: this.apply(given), source });
   }
 
+  /** The same definitions and policy; what is added to one later is not in the other. */
+  copy(): DefinitionSet {
+    const copy = new DefinitionSet(this.#policies);
+    for (const [key, entry] of this.#entries) copy.#entries.set(key, entry);
+    return copy;
+  }
+
   /** The definition with the operator's policy of its name over it. */
   apply<D extends Runnable<never, unknown>>(definition: D): D {
     return withPolicy(definition, Object.hasOwn(this.#policies, definition.name) ? this.#policies[definition.name] : undefined);

@@ -50,7 +50,7 @@ async function runHandler(task: TaskDefinition, attempt: Attempt, check: Payload
     controller.abort(abortError(task, why));
   };
   const onAbort = (): void => abort(attempt.signal.reason as AbortReason);
-  if (attempt.signal.aborted) onAbort();
+  if (attempt.signal.aborted) return { interrupted: attempt.signal.reason as AbortReason };
   attempt.signal.addEventListener("abort", onAbort, { once: true });
   const timer = task.timeoutMs === undefined ? undefined : setTimeout(() => abort("timeout"), Math.min(task.timeoutMs, MAX_TIMER_MS));
   try {

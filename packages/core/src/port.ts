@@ -152,9 +152,6 @@ export type SubmitOutcome = { readonly id: RunId; readonly deduplicated: boolean
 
 export type RunStatus = "scheduled" | "pending" | "running" | "retrying" | "completed" | "failed" | "cancelled" | "timed_out";
 
-/** The statuses that never change again. */
-export const SETTLED: readonly RunStatus[] = ["completed", "failed", "cancelled", "timed_out"];
-
 export interface RunRecord {
   readonly id: RunId;
   readonly name: string;

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
-import { DefinitionSet } from "./definition-set.ts";
+import type { DefinitionSet } from "./definition-set.ts";
 import { checkName } from "./definition.ts";
 import { parseDuration, type Duration } from "./duration.ts";
 import { InvalidArgumentError } from "./errors.ts";
@@ -53,9 +53,8 @@ export async function startWorker(parts: WorkerParts, options: WorkerOptions, on
   const graceMs = parseDuration(options.grace ?? "30s", "The grace of a worker");
   const name = options.name ?? workerName(queues);
 
-  // A copy: what is registered later belongs to later workers.
-  const own = new DefinitionSet();
-  for (const definition of definitions) own.add(definition, "register()");
+  // What is registered later belongs to later workers.
+  const own = parts.definitions.copy();
   const log = withFields(parts.log, { worker: name });
   const { onAttempt } = options;
   const runtime = createRuntime({ definitions: own, capabilities: parts.capabilities, log, ...(onAttempt && { onAttempt }) });

@@ -1,38 +1,27 @@
 import { randomUUID } from "node:crypto";
 import {
   createDrive,
+  definitionKey,
   MAX_TIMER_MS,
-  type AbortReason,
-  type Decision,
-  type Json,
-  type StepOutcome,
   type TickResult,
   type WorkerHandle,
   type WorkerRequest,
   type WorkerRuntime,
   type WorkflowRun,
 } from "@task-backend/core/adapter";
+import { Attempts } from "./attempts.ts";
 import type { Changes } from "./changes.ts";
 import { Claims, type Claim } from "./claims.ts";
 import type { Database } from "./database.ts";
 import { SqliteJournal } from "./journal.ts";
 import type { SqliteSettings } from "./options.ts";
-import { cancelled, nextDue, promoteDue, prune, recoverLost, settleRun, SETTLEMENT_COLUMNS, type Settlement } from "./runs.ts";
+import { nextDue, promoteDue, prune, recoverLost } from "./runs.ts";
 import { ACTIVE, DELAYED, READY, WORKFLOW_LANE } from "./schema.ts";
 
 /** Workflow runs that one worker takes further at a time. They wait for the file, not for work. */
 const MAX_TICKS = 100;
 const TROUBLE_RETRY_MS = 500;
 const PRUNE_EVERY_MS = 30_000;
-const PROGRESS_EVERY_MS = 50;
-
-interface Running {
-  readonly claim: Claim;
-  readonly owner: string;
-  readonly controller: AbortController;
-  progress: Json | undefined;
-  progressTimer: NodeJS.Timeout | undefined;
-}
 
 /** Claims, runs and settles. Its lease covers all that it holds. */
 export class SqliteWorker implements WorkerHandle {
@@ -42,7 +31,7 @@ export class SqliteWorker implements WorkerHandle {
   readonly #runtime: WorkerRuntime;
   readonly #claims: Claims;
   readonly #drive: (run: WorkflowRun, owner: string) => Promise<TickResult | "lost">;
-  readonly #running = new Map<string, Running>();
+  readonly #attempts: Attempts;
   readonly #ticking = new Set<string>();
   readonly #unsubscribe: (() => void)[] = [];
   readonly #timers = new Set<NodeJS.Timeout>();
@@ -50,6 +39,7 @@ export class SqliteWorker implements WorkerHandle {
   #busy = 0;
   #claiming = false;
   #stopping = false;
+  #aborting = false;
   #stopped: Promise<void> | undefined;
   #graceTimer: NodeJS.Timeout | undefined;
   #idle: (() => void) | undefined;
@@ -61,6 +51,7 @@ export class SqliteWorker implements WorkerHandle {
     this.#settings = settings;
     this.#request = request;
     this.#runtime = runtime;
+    this.#attempts = new Attempts(database, runtime);
     this.#claims = new Claims(database, request.queues, runtime.definitions);
     this.#drive = createDrive(runtime, new SqliteJournal(database, settings.retentionMs, () => this.pump()));
     this.#unsubscribe.push(changes.subscribe(() => this.notice()));
@@ -80,8 +71,12 @@ export class SqliteWorker implements WorkerHandle {
 
   stop(graceMs: number): Promise<void> {
     this.#stopping = true;
+    this.#attempts.stopping = true;
     clearTimeout(this.#graceTimer);
-    const abort = (): void => this.#abortAll("shutdown");
+    const abort = (): void => {
+      this.#aborting = true;
+      this.#attempts.abortAll("shutdown");
+    };
     if (graceMs === 0) abort();
     else this.#graceTimer = setTimeout(abort, Math.min(graceMs, MAX_TIMER_MS));
     this.#stopped ??= this.#finishStopping();
@@ -108,6 +103,7 @@ export class SqliteWorker implements WorkerHandle {
         ({ claims, due }) => {
           this.#claiming = false;
           for (const claim of claims) this.#begin(claim, owner);
+          if (this.#aborting) this.#attempts.abortAll("shutdown");
           this.#armDueTimer(due);
           this.#checkIdle();
         },
@@ -120,7 +116,9 @@ export class SqliteWorker implements WorkerHandle {
   }
 
   #claim(owner: string): { claims: Claim[]; due: number | undefined } {
-    if (this.#stopping) return { claims: [], due: undefined };
+    // A worker whose lease others have ended must not own anything under its old name: nobody would look for that.
+    const alive = this.#database.get("SELECT 1 FROM workers WHERE id = ?", owner);
+    if (this.#stopping || !alive) return { claims: [], due: undefined };
     let due = nextDue(this.#database);
     if (due !== undefined && due <= Date.now()) {
       promoteDue(this.#database);
@@ -137,108 +135,14 @@ export class SqliteWorker implements WorkerHandle {
     void (claim.lane === WORKFLOW_LANE ? this.#tick(claim, owner) : this.#attempt(claim, owner));
   }
 
-  // ---- tasks ----
-
   async #attempt(claim: Claim, owner: string): Promise<void> {
-    const { id, name, queue, input, headers, previousError, attempts } = claim;
-    const running: Running = { claim, owner, controller: new AbortController(), progress: undefined, progressTimer: undefined };
-    this.#running.set(id, running);
-    this.#busy++;
-    const decision = await this.#runtime.execute({
-      id,
-      name,
-      queue,
-      attempt: attempts,
-      input,
-      headers,
-      ...(previousError && { previousError }),
-      signal: running.controller.signal,
-      progress: (value) => this.#progress(running, value),
-    });
-    clearTimeout(running.progressTimer);
     // The slot is free in the transaction that settles: the next claim joins it.
-    this.#busy--;
-    const settled = this.#persist(running, decision);
-    this.pump();
-    await settled;
-    this.#running.delete(id);
+    this.#busy++;
+    await this.#attempts.run(claim, owner, () => {
+      this.#busy--;
+      this.pump();
+    });
     this.#checkIdle();
-  }
-
-  /** Writes the decision down, as long as the run is ours: trouble with the file must not lose an outcome. */
-  async #persist(running: Running, decision: Decision): Promise<void> {
-    while (running.controller.signal.reason !== ("lost" satisfies AbortReason)) {
-      try {
-        await this.#database.writer.write(() => this.#apply(running, decision));
-        return;
-      } catch (error) {
-        this.#runtime.log.error(`The outcome of run ${running.claim.id} cannot be stored yet: ${(error as Error).message}`);
-        if (this.#stopped) return;
-        await new Promise((resolve) => setTimeout(resolve, TROUBLE_RETRY_MS));
-      }
-    }
-  }
-
-  #apply({ claim, owner, progress }: Running, decision: Decision): void {
-    const database = this.#database;
-    const row = database.get<Settlement & { cancel_requested: number }>(
-      `SELECT ${SETTLEMENT_COLUMNS}, cancel_requested FROM runs WHERE seq = ? AND id = ? AND owner = ? AND state = ${ACTIVE}`,
-      claim.seq,
-      claim.id,
-      owner,
-    );
-    if (!row) return;
-    if (progress !== undefined) database.run("UPDATE runs SET progress = ? WHERE seq = ?", JSON.stringify(progress), claim.seq);
-    if (row.cancel_requested === 1)
-      return settleRun(database, row, decision.do === "settle" && decision.status === "cancelled" ? decision : cancelled(claim.name));
-    switch (decision.do) {
-      case "complete":
-        return settleRun(database, row, { status: "completed", output: decision.output });
-      case "settle":
-        return settleRun(database, row, decision satisfies StepOutcome, decision.attempts);
-      case "retry":
-        return this.#putBack(claim, "retrying", decision.delayMs, claim.attempts, JSON.stringify(decision.error));
-      case "release":
-        return this.#putBack(
-          claim,
-          claim.previousError ? "retrying" : "pending",
-          decision.delayMs,
-          claim.attempts - 1,
-          claim.previousError ? JSON.stringify(claim.previousError) : null,
-        );
-    }
-  }
-
-  #putBack(claim: Claim, status: string, delayMs: number, attempts: number, error: string | null): void {
-    this.#database.run(
-      `UPDATE runs SET state = ?, status = ?, run_at = ?, owner = NULL, attempts = ?, error = ?, started_at = CASE ? WHEN 0 THEN NULL ELSE started_at END WHERE seq = ?`,
-      delayMs > 0 ? DELAYED : READY,
-      status,
-      Date.now() + delayMs,
-      attempts,
-      error,
-      attempts,
-      claim.seq,
-    );
-  }
-
-  #progress(running: Running, value: Json): void {
-    running.progress = value;
-    running.progressTimer ??= setTimeout(() => {
-      running.progressTimer = undefined;
-      const { claim, owner, progress } = running;
-      this.#database.writer
-        .write(() =>
-          this.#database.run(
-            `UPDATE runs SET progress = ? WHERE seq = ? AND id = ? AND owner = ? AND state = ${ACTIVE}`,
-            JSON.stringify(progress),
-            claim.seq,
-            claim.id,
-            owner,
-          ),
-        )
-        .catch((error: unknown) => this.#runtime.log.warn(`The progress of run ${claim.id} was not stored: ${(error as Error).message}`));
-    }, PROGRESS_EVERY_MS);
   }
 
   // ---- workflows ----
@@ -307,7 +211,7 @@ export class SqliteWorker implements WorkerHandle {
     this.#runtime.log.warn("This worker was away for longer than its lease; its runs were given to others");
     this.#owner = randomUUID();
     this.#leaseUntilMs = 0;
-    this.#abortAll("lost");
+    this.#attempts.abortAll("lost");
     await this.#heartbeat();
   }
 
@@ -322,12 +226,12 @@ export class SqliteWorker implements WorkerHandle {
   }
 
   #noticeCancels(): void {
-    if (this.#running.size === 0) return;
+    if (this.#attempts.size === 0) return;
     for (const { id } of this.#database.all<{ id: string }>(
       `SELECT id FROM runs WHERE owner = ? AND cancel_requested = 1 AND state = ${ACTIVE}`,
       this.#owner,
     )) {
-      this.#running.get(id)?.controller.abort("cancel" satisfies AbortReason);
+      this.#attempts.abort(id, "cancel");
     }
   }
 
@@ -342,14 +246,15 @@ export class SqliteWorker implements WorkerHandle {
 
   /** Runs of its queues that no definition here fits: for an operator to see, another worker may have it. */
   #warnUnknown(): void {
-    const known = new Set(this.#runtime.definitions.map((definition) => definition.name));
+    // A run that was submitted by name only waits under its bare name.
+    const known = new Set(this.#runtime.definitions.flatMap((definition) => [definitionKey(definition), definition.name]));
     for (const queue of this.#request.queues) {
-      const waiting = this.#database.all<{ definition: string; name: string }>(
-        `SELECT DISTINCT definition, name FROM (SELECT definition, name FROM runs WHERE state = ${READY} AND queue = ? AND lane IN (0, 1) LIMIT 1000)`,
+      const waiting = this.#database.all<{ definition: string }>(
+        `SELECT DISTINCT definition FROM (SELECT definition FROM runs WHERE state = ${READY} AND queue = ? AND lane IN (0, 1) LIMIT 1000)`,
         queue,
       );
-      for (const { name, definition } of waiting) {
-        if (!known.has(name))
+      for (const { definition } of waiting) {
+        if (!known.has(definition))
           this.#runtime.log.warn(`Runs of "${definition}" wait in queue "${queue}" for a worker that has it; this one does not`);
       }
     }
@@ -382,10 +287,6 @@ export class SqliteWorker implements WorkerHandle {
     if (!this.#stopping) this.#dueTimer = setTimeout(() => this.pump(), TROUBLE_RETRY_MS);
   }
 
-  #abortAll(reason: AbortReason): void {
-    for (const running of this.#running.values()) running.controller.abort(reason);
-  }
-
   async #finishStopping(): Promise<void> {
     clearTimeout(this.#dueTimer);
     await new Promise<void>((resolve) => {
@@ -399,6 +300,6 @@ export class SqliteWorker implements WorkerHandle {
   }
 
   #checkIdle(): void {
-    if (this.#stopping && !this.#claiming && this.#running.size === 0 && this.#ticking.size === 0) this.#idle?.();
+    if (this.#stopping && !this.#claiming && this.#attempts.size === 0 && this.#ticking.size === 0) this.#idle?.();
   }
 }

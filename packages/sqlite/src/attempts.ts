@@ -1,0 +1,144 @@
+import type { AbortReason, Decision, Json, StepOutcome, WorkerRuntime } from "@task-backend/core/adapter";
+import type { Claim } from "./claims.ts";
+import type { Database } from "./database.ts";
+import { cancelled, settleRun, SETTLEMENT_COLUMNS, type Settlement } from "./runs.ts";
+import { ACTIVE, DELAYED, READY } from "./schema.ts";
+
+const TROUBLE_RETRY_MS = 500;
+const PROGRESS_EVERY_MS = 50;
+
+interface Running {
+  readonly claim: Claim;
+  readonly owner: string;
+  readonly controller: AbortController;
+  progress: Json | undefined;
+  progressTimer: NodeJS.Timeout | undefined;
+}
+
+/** The attempts that run in one worker, and what becomes of them. */
+export class Attempts {
+  /** A stopping worker does not wait for a file in trouble: the lease gives the run to another. */
+  stopping = false;
+  readonly #database: Database;
+  readonly #runtime: WorkerRuntime;
+  readonly #running = new Map<string, Running>();
+
+  constructor(database: Database, runtime: WorkerRuntime) {
+    this.#database = database;
+    this.#runtime = runtime;
+  }
+
+  get size(): number {
+    return this.#running.size;
+  }
+
+  abort(id: string, reason: AbortReason): void {
+    this.#running.get(id)?.controller.abort(reason);
+  }
+
+  abortAll(reason: AbortReason): void {
+    for (const { controller } of this.#running.values()) controller.abort(reason);
+  }
+
+  /**
+   * Runs a claimed task until its outcome is written down.
+   * @param onEnd called when that is about to be written
+   */
+  async run(claim: Claim, owner: string, onEnd: () => void): Promise<void> {
+    const { id, name, queue, input, headers, previousError, attempts } = claim;
+    const running: Running = { claim, owner, controller: new AbortController(), progress: undefined, progressTimer: undefined };
+    this.#running.set(id, running);
+    const decision = await this.#runtime.execute({
+      id,
+      name,
+      queue,
+      attempt: attempts,
+      input,
+      headers,
+      ...(previousError && { previousError }),
+      signal: running.controller.signal,
+      progress: (value) => this.#progress(running, value),
+    });
+    clearTimeout(running.progressTimer);
+    const settled = this.#persist(running, decision);
+    onEnd();
+    await settled;
+    this.#running.delete(id);
+  }
+
+  /** Writes the decision down, as long as the run is ours: trouble with the file must not lose an outcome. */
+  async #persist(running: Running, decision: Decision): Promise<void> {
+    while (running.controller.signal.reason !== ("lost" satisfies AbortReason)) {
+      try {
+        await this.#database.writer.write(() => this.#apply(running, decision));
+        return;
+      } catch (error) {
+        this.#runtime.log.error(`The outcome of run ${running.claim.id} cannot be stored yet: ${(error as Error).message}`);
+        if (this.stopping) return;
+        await new Promise((resolve) => setTimeout(resolve, TROUBLE_RETRY_MS));
+      }
+    }
+  }
+
+  #apply({ claim, owner, progress }: Running, decision: Decision): void {
+    const database = this.#database;
+    const row = database.get<Settlement & { cancel_requested: number }>(
+      `SELECT ${SETTLEMENT_COLUMNS}, cancel_requested FROM runs WHERE seq = ? AND id = ? AND owner = ? AND state = ${ACTIVE}`,
+      claim.seq,
+      claim.id,
+      owner,
+    );
+    if (!row) return;
+    if (progress !== undefined) database.run("UPDATE runs SET progress = ? WHERE seq = ?", JSON.stringify(progress), claim.seq);
+    if (row.cancel_requested === 1)
+      return settleRun(database, row, decision.do === "settle" && decision.status === "cancelled" ? decision : cancelled(claim.name));
+    switch (decision.do) {
+      case "complete":
+        return settleRun(database, row, { status: "completed", output: decision.output });
+      case "settle":
+        return settleRun(database, row, decision satisfies StepOutcome, decision.attempts);
+      case "retry":
+        return this.#putBack(claim, "retrying", decision.delayMs, claim.attempts, JSON.stringify(decision.error));
+      case "release":
+        return this.#putBack(
+          claim,
+          claim.previousError ? "retrying" : "pending",
+          decision.delayMs,
+          claim.attempts - 1,
+          claim.previousError ? JSON.stringify(claim.previousError) : null,
+        );
+    }
+  }
+
+  #putBack(claim: Claim, status: string, delayMs: number, attempts: number, error: string | null): void {
+    this.#database.run(
+      `UPDATE runs SET state = ?, status = ?, run_at = ?, owner = NULL, attempts = ?, error = ?, started_at = CASE ? WHEN 0 THEN NULL ELSE started_at END WHERE seq = ?`,
+      delayMs > 0 ? DELAYED : READY,
+      status,
+      Date.now() + delayMs,
+      attempts,
+      error,
+      attempts,
+      claim.seq,
+    );
+  }
+
+  #progress(running: Running, value: Json): void {
+    running.progress = value;
+    running.progressTimer ??= setTimeout(() => {
+      running.progressTimer = undefined;
+      const { claim, owner, progress } = running;
+      this.#database.writer
+        .write(() =>
+          this.#database.run(
+            `UPDATE runs SET progress = ? WHERE seq = ? AND id = ? AND owner = ? AND state = ${ACTIVE}`,
+            JSON.stringify(progress),
+            claim.seq,
+            claim.id,
+            owner,
+          ),
+        )
+        .catch((error: unknown) => this.#runtime.log.warn(`The progress of run ${claim.id} was not stored: ${(error as Error).message}`));
+    }, PROGRESS_EVERY_MS);
+  }
+}
