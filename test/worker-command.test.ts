@@ -146,7 +146,11 @@ test.concurrent(
   async ({ expect }) => {
     const config = join(application, "worker.config.json");
     writeFileSync(config, JSON.stringify({ worker: { modules: ["./tasks.ts"], concurrency: 4 } }));
-    const command = start(["--config", config], { ...env, TASK_QUEUES: "sums, other" });
+    const command = start(["--config", config], {
+      ...env,
+      TASK_BACKEND_URL: `sqlite:${join(application, "other.db")}`,
+      TASK_QUEUES: "sums, other",
+    });
     await expect
       .poll(() => command.output(), { timeout: 15_000 })
       .toMatch(/"queues":\{"sums":\["add","fail","leak"\],"other":\[\]\},"concurrency":4/);
