@@ -223,3 +223,22 @@ test("code that differs from the record is told so, or was never asked before th
   made.set("changed code noticed", differences);
   expect(differences).toBeGreaterThan(0);
 }, 60_000);
+
+test("code that asks for less than the record is told so", async () => {
+  const steps = (count: number) =>
+    workflowOf(Array.from({ length: count }, (_, index) => ({ kind: "step" as const, label: `s${index}`, fails: false, caught: true })));
+  const options = { ...optionsOf(1, undefined), signals: [] };
+  const full = await simulate(steps(3), null, options);
+  expect(full.ticks).toBe(4);
+  for (const [crashAt, kept] of [
+    [3, 1],
+    [4, 2],
+    [2, 0],
+  ] as const) {
+    const actual = await simulate(steps(3), null, { ...options, crashAt, afterCrash: steps(kept) });
+    expect(actual.result).toMatchObject({
+      do: "retry",
+      error: { code: "NON_DETERMINISM", message: expect.stringContaining("the record goes on") as string },
+    });
+  }
+});
