@@ -108,12 +108,15 @@ export class Database {
   }
 
   #checkOwner(): void {
+    // One snapshot: another process may be making the file at this moment.
+    this.#connection.exec("BEGIN");
     const owner = this.#pragma("application_id");
+    const version = this.#pragma("user_version");
     const tables = this.get<{ count: number }>("SELECT count(*) AS count FROM sqlite_schema")?.count ?? 0;
+    this.#connection.exec("COMMIT");
     if (owner !== APPLICATION_ID && (owner !== 0 || tables > 0)) {
       throw new BackendUnavailableError(`The sqlite file ${this.file} belongs to another application; give the path of a file of its own.`);
     }
-    const version = this.#pragma("user_version");
     if (version > MIGRATIONS.length) {
       throw new BackendUnavailableError(
         `The sqlite file ${this.file} was written by a newer @task-backend/sqlite (schema ${version}, this one knows ${MIGRATIONS.length}); upgrade the package in this process.`,

@@ -115,8 +115,13 @@ export function settleRun(database: Database, run: Settlement, outcome: StepOutc
   }
   if (run.lane === WORKFLOW_LANE) {
     cancelChildren(database, run.id);
-    for (const table of ["journal", "timers", "signal_ids"]) database.run(`DELETE FROM ${table} WHERE run = ?`, run.seq);
+    forget(database, run.seq);
   }
+}
+
+/** What only an unsettled workflow needs. */
+function forget(database: Database, seq: number): void {
+  for (const table of ["journal", "timers", "signal_ids"]) database.run(`DELETE FROM ${table} WHERE run = ?`, seq);
 }
 
 function cancelChildren(database: Database, id: string): void {
@@ -235,6 +240,8 @@ export function prune(database: Database, retentionMs: number): boolean {
   const past = oldest.filter((settlement) => settlement.finished_at < before);
   for (const { seq, run } of past) {
     database.run(`DELETE FROM runs WHERE seq = ? AND state = ${SETTLED}`, run);
+    // A run known by name only was sent signals, and was a task after all.
+    forget(database, run);
     database.run("DELETE FROM settlements WHERE seq = ?", seq);
   }
   return past.length === PRUNE_BATCH;

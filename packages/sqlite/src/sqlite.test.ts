@@ -193,6 +193,27 @@ test("four processes submit and run at once, and nothing is lost or doubled", { 
   reader.close();
 });
 
+test("many processes may make the same file at the same moment", { timeout: 60_000 }, async () => {
+  const file = newFile();
+  const program = `
+    const { createBackend, silentLogger } = await import("@task-backend/core");
+    const { sqlite } = await import("@task-backend/sqlite");
+    while (Date.now() < Number(process.argv[1])) {}
+    const backend = await createBackend(sqlite({ file: ${JSON.stringify(file)} }), { log: silentLogger });
+    await backend.submit("made", 1);
+    await backend.close();
+  `;
+  const at = String(Date.now() + 1_500);
+  await Promise.all(
+    Array.from({ length: 8 }, () =>
+      promisify(execFile)(process.execPath, ["--input-type=module", "--eval", program, at], { cwd: join(import.meta.dirname, "../../..") }),
+    ),
+  );
+  const reader = new Libsql(file);
+  expect(reader.prepare("SELECT count(*) AS count FROM runs").get()).toMatchObject({ count: 8 });
+  reader.close();
+});
+
 test("the retention leaves nothing behind", async () => {
   const file = newFile();
   const backend = await open({ file, retention: 300 });
