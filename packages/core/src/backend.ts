@@ -23,7 +23,7 @@ import { outputOf, toResult, type TaskResult } from "./result.ts";
 import { createRun, type Run, type SignalOptions } from "./run.ts";
 import { parseInput } from "./schema.ts";
 import { startWorker, type Worker, type WorkerOptions } from "./worker.ts";
-import { withTimeout } from "./with-timeout.ts";
+import { withSignal, withTimeout } from "./with-timeout.ts";
 
 /** Options of one submission. Retry policy and timeout belong to the definition. */
 export interface SubmitOptions {
@@ -261,8 +261,8 @@ export class TaskBackend implements AsyncDisposable {
   async #wait<Out>(id: string, timeoutMs: number | undefined, signal: AbortSignal | undefined): Promise<Out> {
     this.#checkOpen("output");
     signal?.throwIfAborted();
-    const record = await withTimeout(
-      (abort) => this.#adapter.wait(id, signal ? AbortSignal.any([abort, signal]) : abort),
+    const record = await withSignal(
+      (given) => this.#adapter.wait(id, given),
       timeoutMs,
       () => new WaitTimeoutError(`The output of run "${id}"`, timeoutMs as number),
       signal,
@@ -278,11 +278,10 @@ export class TaskBackend implements AsyncDisposable {
   }
 
   /** Bounds a call to the engine: it answers or rejects within the time, whatever its client does. */
-  async #call<T>(name: string, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  async #call<T>(name: string, run: () => Promise<T>): Promise<T> {
     this.#checkOpen(name);
-    return withTimeout(run, this.#callTimeoutMs, () =>
-      unavailable(this.capabilities.engine, this.capabilities.where, name, this.#callTimeoutMs),
-    );
+    const { engine, where } = this.capabilities;
+    return withTimeout(run(), this.#callTimeoutMs, () => unavailable(engine, where, name, this.#callTimeoutMs));
   }
 
   #checkOpen(call: string): void {
@@ -300,11 +299,8 @@ export class TaskBackend implements AsyncDisposable {
 export async function createBackend(adapter: Adapter, options: BackendOptions = {}, onClose: () => void = () => {}): Promise<TaskBackend> {
   const timeoutMs = parseDuration(options.callTimeout ?? CALL_TIMEOUT_MS, "callTimeout");
   try {
-    const capabilities = await withTimeout(
-      (signal) => adapter.connect(signal),
-      timeoutMs,
-      () => unavailable("the engine", undefined, "connect", timeoutMs),
-    );
+    const late = (): Error => unavailable("the engine", undefined, "connect", timeoutMs);
+    const capabilities = await withSignal((signal) => adapter.connect(signal), timeoutMs, late);
     const retentionMs = options.retention === undefined ? 0 : parseDuration(options.retention, "retention");
     if (retentionMs > capabilities.limits.retentionMs) {
       throw new UnsupportedCapabilityError(

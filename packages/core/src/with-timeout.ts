@@ -1,28 +1,31 @@
 import { MAX_TIMER_MS } from "./duration.ts";
 
-/**
- * Races a call against a timer. When the timer or `outer` wins, the call's signal is aborted and its later outcome ignored.
- * The timer keeps the process alive as the call itself would.
- */
-export async function withTimeout<T>(
+/** Rejects when the promise has not settled in time; its later outcome is ignored. */
+export function withTimeout<T>(promise: Promise<T>, timeoutMs: number, late: () => Error): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const timer = setTimeout(() => reject(late()), Math.min(timeoutMs, MAX_TIMER_MS));
+    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
+
+/** A call that can be given up: its signal is aborted when the time is over, when `outer` is, and at the end. */
+export async function withSignal<T>(
   call: (signal: AbortSignal) => Promise<T>,
   timeoutMs: number | undefined,
   late: () => Error,
   outer?: AbortSignal,
 ): Promise<T> {
   const controller = new AbortController();
-  let timer: NodeJS.Timeout | undefined;
-  let onAbort: (() => void) | undefined;
+  const signal = outer ? AbortSignal.any([controller.signal, outer]) : controller.signal;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+  });
+  // The end aborts as well, when nobody looks any more.
+  aborted.catch(() => {});
+  const answer = Promise.race([call(signal), aborted]);
   try {
-    return await new Promise<T>((resolve, reject) => {
-      if (timeoutMs !== undefined) timer = setTimeout(() => reject(late()), Math.min(timeoutMs, MAX_TIMER_MS));
-      onAbort = () => reject(outer?.reason as Error);
-      outer?.addEventListener("abort", onAbort, { once: true });
-      call(controller.signal).then(resolve, reject);
-    });
+    return await (timeoutMs === undefined ? answer : withTimeout(answer, timeoutMs, late));
   } finally {
-    clearTimeout(timer);
-    if (onAbort) outer?.removeEventListener("abort", onAbort);
     controller.abort();
   }
 }
