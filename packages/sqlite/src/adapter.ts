@@ -51,7 +51,7 @@ function makeAdapter(settings: SqliteSettings, log?: Logger): Adapter {
 
   const read = (id: string): RunRecord | undefined => {
     const { database } = connected();
-    const row = database.read(() => database.get<RecordRow>(`SELECT ${RECORD_COLUMNS} FROM runs WHERE id = ?`, id));
+    const row = database.get<RecordRow>(`SELECT ${RECORD_COLUMNS} FROM runs WHERE id = ?`, id);
     // Exactly the retention, also before the next pruning.
     if (!row || (row.finished_at !== null && row.finished_at <= Date.now() - settings.retentionMs)) return undefined;
     return toRecord(row);
@@ -71,12 +71,9 @@ function makeAdapter(settings: SqliteSettings, log?: Logger): Adapter {
       return database.writer.write(() => runs.map((run) => insertRun(database, run, settings.retentionMs)));
     },
 
-    get: async (id) => read(id),
+    get: async (id) => connected().database.read(() => read(id)),
 
-    wait: async (id, signal) => {
-      const record = read(id);
-      return !record || record.finishedAtMs !== undefined ? record : connected().waits.wait(id, signal);
-    },
+    wait: async (id, signal) => connected().waits.wait(id, () => read(id), signal),
 
     cancel: async (id) => {
       const { database } = connected();

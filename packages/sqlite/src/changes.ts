@@ -1,7 +1,7 @@
 import { watch, type FSWatcher } from "node:fs";
 import type { Database } from "./database.ts";
 
-/** The net under the file watcher, and the only source where none can be had. */
+/** The net under the file watcher, also for a listener that met a locked file; the only source where there is no watcher. */
 const POLL_MS = 1_000;
 const POLL_UNWATCHED_MS = 50;
 /** A commit is seen in the log before it counts: after a look that finds nothing new come others, this much later each. */
@@ -31,7 +31,7 @@ export class Changes {
     } catch {
       pollMs = POLL_UNWATCHED_MS;
     }
-    this.#poll = setInterval(() => this.#check(), pollMs).unref();
+    this.#poll = setInterval(() => this.#tell(), pollMs).unref();
   }
 
   /** While something waits for a change, the process must not end for lack of other work. */
@@ -76,7 +76,11 @@ export class Changes {
       // Locked or closing: the next look or poll finds it.
       return false;
     }
-    for (const listener of this.#listeners) listener();
+    this.#tell();
     return true;
+  }
+
+  #tell(): void {
+    for (const listener of this.#listeners) listener();
   }
 }

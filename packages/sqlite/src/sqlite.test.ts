@@ -15,7 +15,12 @@ import {
 import Libsql from "libsql";
 import { afterAll, expect, onTestFinished, test } from "vitest";
 import { createAdapter, sqlite, type SqliteOptions } from "./index.ts";
+import { Changes } from "./changes.ts";
+import { Database } from "./database.ts";
+import { parseOptions } from "./options.ts";
+import { insertRun, settleRun, SETTLEMENT_COLUMNS, type Settlement } from "./runs.ts";
 import { APPLICATION_ID } from "./schema.ts";
+import { Waits } from "./waits.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "sqlite-test-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -212,6 +217,29 @@ test("many processes may make the same file at the same moment", { timeout: 60_0
   const reader = new Libsql(file);
   expect(reader.prepare("SELECT count(*) AS count FROM runs").get()).toMatchObject({ count: 8 });
   reader.close();
+});
+
+test("a run that settles between the two reads of a wait is not missed", async () => {
+  const database = await Database.open(parseOptions({ file: newFile() }, folder));
+  const waits = new Waits(database, new Changes(database));
+  onTestFinished(() => database.close());
+  const request = { kind: "task", name: "echo", queue: "q", input: null, headers: {}, priority: "normal" } as const;
+  const { id } = await database.writer.write(() => insertRun(database, request, 1_000) as { id: string });
+  const unsettled = { id, name: "echo", queue: "q", status: "pending", attempts: 0, submittedAtMs: 0 } as const;
+  const controller = new AbortController();
+  const record = waits.wait(
+    id,
+    () => {
+      database.run("BEGIN");
+      const row = database.get<Settlement>(`SELECT ${SETTLEMENT_COLUMNS} FROM runs WHERE id = ?`, id) as Settlement;
+      settleRun(database, row, { status: "completed", output: "in between" });
+      database.run("COMMIT");
+      return unsettled;
+    },
+    controller.signal,
+  );
+  waits.check();
+  expect(await record).toMatchObject({ status: "completed", output: "in between" });
 });
 
 test("the retention leaves nothing behind", async () => {

@@ -24,12 +24,20 @@ export class Waits {
     changes.subscribe(() => this.check());
   }
 
-  /** Resolves with the settled record; the caller has seen the run unsettled. */
-  wait(id: string, signal: AbortSignal): Promise<RunRecord> {
-    if (this.#waiters.size === 0) {
-      this.#cursor = this.#database.get<{ seq: number | null }>("SELECT max(seq) AS seq FROM settlements")?.seq ?? 0;
-      this.#changes.keepAlive(true);
-    }
+  /** Resolves with the settled record, at once when `read` finds it settled or finds none. */
+  async wait(id: string, read: () => RunRecord | undefined, signal: AbortSignal): Promise<RunRecord | undefined> {
+    // The place in the stream comes first: what settles between the two reads is then found in it.
+    if (this.#waiters.size === 0) this.#cursor = this.#end();
+    const record = this.#database.read(read);
+    return !record || record.finishedAtMs !== undefined ? record : this.#follow(id, signal);
+  }
+
+  #end(): number {
+    return this.#database.read(() => this.#database.get<{ seq: number | null }>("SELECT max(seq) AS seq FROM settlements")?.seq ?? 0);
+  }
+
+  #follow(id: string, signal: AbortSignal): Promise<RunRecord> {
+    this.#changes.keepAlive(true);
     return new Promise<RunRecord>((resolve, reject) => {
       const waiter: Waiter = { resolve, reject };
       const waiters = this.#waiters.get(id) ?? new Set();
@@ -38,7 +46,7 @@ export class Waits {
         "abort",
         () => {
           waiters.delete(waiter);
-          if (waiters.size === 0) this.#forget(id);
+          if (waiters.size === 0 && this.#waiters.get(id) === waiters) this.#forget(id);
           reject(signal.reason as Error);
         },
         { once: true },
