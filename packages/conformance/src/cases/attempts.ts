@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { defineTask, NonRetryableError, RetryableError, TaskCancelledError, TaskTimedOutError } from "@task-backend/core";
-import { die, failOnce } from "../fixtures.ts";
+import { die, failOnce, record } from "../fixtures.ts";
 import { casesOf } from "../suite.ts";
 
 const rule2 = casesOf(2);
@@ -41,6 +41,14 @@ export const attemptCases = [
       [...starts.values()].filter((count) => count !== 1),
       [],
     );
+  }),
+  rule2("no wait is missed: 300 runs in a row, each settled in another process while its output is asked for", async (t) => {
+    await t.spawnWorker();
+    const backend = await t.backend();
+    for (let n = 0; n < 300; n++) {
+      const run = await backend.submit(record, { file: t.effects, line: `${n}` }, { queue: t.queue });
+      assert.equal(await run.output({ timeout: "15s" }), `${n}`);
+    }
   }),
   rule2(
     "a task that kills its worker uses up its attempts and fails as WORKER_LOST",
