@@ -119,7 +119,7 @@ function laneOf(lane: number, keys: readonly string[]): { lane: number; sql: str
   return {
     lane,
     keys,
-    sql: `SELECT seq, priority FROM runs WHERE state = ${READY} AND queue = ? AND lane = ${lane} AND definition IN (${marks}) ORDER BY priority DESC, seq LIMIT ?`,
+    sql: `SELECT seq, priority FROM runs WHERE open = ${READY} AND queue = ? AND lane = ${lane} AND definition IN (${marks}) ORDER BY priority DESC, seq LIMIT ?`,
   };
 }
 

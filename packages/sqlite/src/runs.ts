@@ -215,7 +215,7 @@ export function recoverLost(database: Database): number {
   let recovered = 0;
   for (const { id } of dead) {
     for (const run of database.all<CancelRow>(
-      `SELECT ${SETTLEMENT_COLUMNS}, name, cancel_requested FROM runs WHERE owner = ? AND state = ${ACTIVE}`,
+      `SELECT ${SETTLEMENT_COLUMNS}, name, cancel_requested FROM runs WHERE open = ${ACTIVE} AND owner = ?`,
       id,
     )) {
       recovered++;

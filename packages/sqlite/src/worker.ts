@@ -250,7 +250,7 @@ export class SqliteWorker implements WorkerHandle {
     const known = new Set(this.#runtime.definitions.flatMap((definition) => [definitionKey(definition), definition.name]));
     for (const queue of this.#request.queues) {
       const waiting = this.#database.all<{ definition: string }>(
-        `SELECT DISTINCT definition FROM (SELECT definition FROM runs WHERE state = ${READY} AND queue = ? AND lane IN (0, 1) LIMIT 1000)`,
+        `SELECT DISTINCT definition FROM (SELECT definition FROM runs WHERE open = ${READY} AND queue = ? AND lane IN (0, 1) LIMIT 1000)`,
         queue,
       );
       for (const { definition } of waiting) {
