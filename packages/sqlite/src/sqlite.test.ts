@@ -100,12 +100,12 @@ test("a damaged file is told as such, not as an unknown run", async () => {
 
 test("a lock held for too long rejects within the time, and what was waiting goes through after a short one", async () => {
   const file = newFile();
-  const backend = await open({ file, lockTimeout: "400ms" });
+  const backend = await open({ file, lockTimeout: "1s" });
   const lock = new Libsql(file);
   lock.exec("BEGIN IMMEDIATE");
   const startedAt = Date.now();
   await expect(backend.submit(echo, 1)).rejects.toThrow(/kept it locked for too long/);
-  expect(Date.now() - startedAt).toBeLessThan(3_000);
+  expect(Date.now() - startedAt).toBeLessThan(5_000);
   const waiting = backend.submit(echo, 2);
   setTimeout(() => lock.exec("COMMIT"), 100);
   expect((await (await waiting).result()).status).toBe("pending");
@@ -245,9 +245,11 @@ test("a run that settles between the two reads of a wait is not missed", async (
 test("the retention leaves nothing behind", async () => {
   const file = newFile();
   const backend = await open({ file, retention: 300 });
-  await backend.startWorker();
   const runs = await backend.submitMany(Array.from({ length: 600 }, (_, n) => ({ task: echo, input: n })));
-  await Promise.all(runs.map((run) => run.output()));
+  // Asked for before they settle: a machine that is busy for longer than the retention would find them gone.
+  const outputs = Promise.all(runs.map((run) => run.output()));
+  await backend.startWorker();
+  await outputs;
   const reader = new Libsql(file);
   await expect
     .poll(

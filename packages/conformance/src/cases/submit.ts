@@ -243,7 +243,7 @@ export const submitCases = [
   ),
 
   rule17("a settled run is readable for the retention and unknown after it", async (t) => {
-    const { backend } = await t.serve([echo], {}, { retentionMs: 1_500 });
+    const { backend } = await t.serve([echo], {}, { retentionMs: 4_000 });
     const run = await backend.submit(echo, "kept", { queue: t.queue, idempotencyKey: "retained" });
     assert.equal(await run.output({ timeout: "10s" }), "kept");
     const result = await run.result();
@@ -256,7 +256,7 @@ export const submitCases = [
           () => false,
           (error: unknown) => error instanceof RunNotFoundError,
         );
-        if (gone) assert.ok(Date.now() - finishedAt >= 1_500, "forgotten too early");
+        if (gone) assert.ok(Date.now() - finishedAt >= 4_000, "forgotten too early");
         return gone;
       },
       10_000,
