@@ -4,7 +4,8 @@ import type { Database } from "./database.ts";
 import { cancelled, settleRun, SETTLEMENT_COLUMNS, type Settlement } from "./runs.ts";
 import { ACTIVE, DELAYED, READY } from "./schema.ts";
 
-const TROUBLE_RETRY_MS = 500;
+/** How long after a failed write the next one is tried. */
+export const TROUBLE_RETRY_MS = 500;
 const PROGRESS_EVERY_MS = 50;
 
 interface Running {
@@ -63,7 +64,8 @@ export class Attempts {
     const settled = this.#persist(running, decision);
     onEnd();
     await settled;
-    this.#running.delete(id);
+    // A retry without delay is claimed again in the transaction that put it back, and may stand here by now.
+    if (this.#running.get(id) === running) this.#running.delete(id);
   }
 
   /** Writes the decision down, as long as the run is ours: trouble with the file must not lose an outcome. */

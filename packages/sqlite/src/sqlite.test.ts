@@ -198,6 +198,28 @@ test("four processes submit and run at once, and nothing is lost or doubled", { 
   reader.close();
 });
 
+test("an attempt retried without delay is still the worker's own, and is cancelled like any other", async () => {
+  const backend = await open();
+  let attempts = 0;
+  let reason: unknown;
+  const again = defineTask({
+    name: "again",
+    retry: { attempts: 2, backoff: { delay: 0 } },
+    handler: async (_: null, context) => {
+      if (++attempts === 1) throw new Error("the first time");
+      await new Promise<void>((resolve) => context.signal.addEventListener("abort", () => resolve()));
+      reason = context.signal.reason;
+    },
+  });
+  backend.register(again);
+  await backend.startWorker();
+  const run = await backend.submit(again, null);
+  await expect.poll(() => attempts).toBe(2);
+  await run.cancel();
+  await expect(run.output({ timeout: "5s" })).rejects.toMatchObject({ code: "TASK_CANCELLED" });
+  expect(reason).toMatchObject({ code: "TASK_CANCELLED" });
+});
+
 test("many processes may make the same file at the same moment", { timeout: 60_000 }, async () => {
   const file = newFile();
   const program = `

@@ -9,7 +9,7 @@ import {
   type WorkerRuntime,
   type WorkflowRun,
 } from "@task-backend/core/adapter";
-import { Attempts } from "./attempts.ts";
+import { Attempts, TROUBLE_RETRY_MS } from "./attempts.ts";
 import type { Changes } from "./changes.ts";
 import { Claims, type Claim } from "./claims.ts";
 import type { Database } from "./database.ts";
@@ -20,7 +20,6 @@ import { ACTIVE, DELAYED, READY, WORKFLOW_LANE } from "./schema.ts";
 
 /** Workflow runs that one worker takes further at a time. They wait for the file, not for work. */
 const MAX_TICKS = 100;
-const TROUBLE_RETRY_MS = 500;
 const PRUNE_EVERY_MS = 30_000;
 
 /** Claims, runs and settles. Its lease covers all that it holds. */
@@ -32,11 +31,11 @@ export class SqliteWorker implements WorkerHandle {
   readonly #claims: Claims;
   readonly #drive: (run: WorkflowRun, owner: string) => Promise<TickResult | "lost">;
   readonly #attempts: Attempts;
-  readonly #ticking = new Set<string>();
   readonly #unsubscribe: (() => void)[] = [];
   readonly #timers = new Set<NodeJS.Timeout>();
   #owner = randomUUID();
   #busy = 0;
+  #ticking = 0;
   #claiming = false;
   #stopping = false;
   #aborting = false;
@@ -124,7 +123,7 @@ export class SqliteWorker implements WorkerHandle {
       promoteDue(this.#database);
       due = nextDue(this.#database);
     }
-    return { claims: this.#claims.take(owner, this.#free(), MAX_TICKS - this.#ticking.size), due };
+    return { claims: this.#claims.take(owner, this.#free(), MAX_TICKS - this.#ticking), due };
   }
 
   #free(): number {
@@ -149,7 +148,7 @@ export class SqliteWorker implements WorkerHandle {
 
   async #tick(claim: Claim, owner: string): Promise<void> {
     const { id, name, queue, version, input, headers, startedAtMs, lostTicks } = claim;
-    this.#ticking.add(id);
+    this.#ticking++;
     try {
       await this.#drive({ id, name, queue, input, headers, startedAtMs, lostTicks, ...(version !== null && { version }) }, owner);
     } catch (error) {
@@ -158,7 +157,7 @@ export class SqliteWorker implements WorkerHandle {
       this.#runtime.log.error(`Workflow run ${id} cannot be stored yet: ${(error as Error).message}`);
       await this.#giveBack(claim, owner);
     }
-    this.#ticking.delete(id);
+    this.#ticking--;
     this.pump();
     this.#checkIdle();
   }
@@ -296,10 +295,13 @@ export class SqliteWorker implements WorkerHandle {
     clearTimeout(this.#graceTimer);
     for (const timer of this.#timers) clearInterval(timer);
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
-    await this.#database.writer.write(() => this.#database.run("DELETE FROM workers WHERE id = ?", this.#owner)).catch(() => {});
+    // Ended rather than deleted: should anything still be owned, the next worker finds it.
+    await this.#database.writer
+      .write(() => this.#database.run("UPDATE workers SET lease_until = 0 WHERE id = ?", this.#owner))
+      .catch(() => {});
   }
 
   #checkIdle(): void {
-    if (this.#stopping && !this.#claiming && this.#attempts.size === 0 && this.#ticking.size === 0) this.#idle?.();
+    if (this.#stopping && !this.#claiming && this.#attempts.size === 0 && this.#ticking === 0) this.#idle?.();
   }
 }

@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { chain, dag, defineTask, defineWorkflow, InvalidDefinitionError } from "@task-backend/core";
-import { boom, increment, settled } from "./common.ts";
-import { casesOf, type ConformanceCase } from "../suite.ts";
+import { boom, increment, settled, workflowCasesOf } from "./common.ts";
 
-const rule28 = (title: string, run: ConformanceCase["run"]): ConformanceCase => casesOf(28)(title, run, { needs: ["workflows"] });
+const rule28 = workflowCasesOf(28);
 
 export const compositionCases = [
   rule28("each step of a chain gets the previous output, merged or mapped where it says so", async (t) => {

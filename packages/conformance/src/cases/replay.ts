@@ -1,17 +1,11 @@
 import assert from "node:assert/strict";
 import { defineTask, defineWorkflow, InvalidArgumentError, RunSettledError, WaitTimeoutError } from "@task-backend/core";
 import { napper, shape } from "../fixtures.ts";
-import { casesOf, type ConformanceCase } from "../suite.ts";
+import { workflowCasesOf } from "./common.ts";
 
-const needs = ["workflows"] as const;
-const of =
-  (rule: number) =>
-  (title: string, run: ConformanceCase["run"], timeoutMs = 20_000): ConformanceCase =>
-    casesOf(rule)(title, run, { needs, timeoutMs });
-
-const rule18 = of(18);
-const rule20 = of(20);
-const rule21 = of(21);
+const rule18 = workflowCasesOf(18);
+const rule20 = workflowCasesOf(20);
+const rule21 = workflowCasesOf(21);
 
 const wait = defineTask({
   name: "wait",

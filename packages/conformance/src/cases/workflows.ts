@@ -1,22 +1,15 @@
 import assert from "node:assert/strict";
 import { defineTask, defineWorkflow, TaskCancelledError, TaskFailedError, type WorkflowContext } from "@task-backend/core";
 import type { CaseContext } from "../context.ts";
-import { boom, increment, settled } from "./common.ts";
-import { casesOf, type ConformanceCase } from "../suite.ts";
+import { boom, increment, settled, workflowCasesOf } from "./common.ts";
 
-const needs = ["workflows"] as const;
-const of =
-  (rule: number) =>
-  (title: string, run: ConformanceCase["run"], timeoutMs = 20_000): ConformanceCase =>
-    casesOf(rule)(title, run, { needs, timeoutMs });
-
-const rule19 = of(19);
-const rule22 = of(22);
-const rule23 = of(23);
-const rule24 = of(24);
-const rule25 = of(25);
-const rule26 = of(26);
-const rule27 = of(27);
+const rule19 = workflowCasesOf(19);
+const rule22 = workflowCasesOf(22);
+const rule23 = workflowCasesOf(23);
+const rule24 = workflowCasesOf(24);
+const rule25 = workflowCasesOf(25);
+const rule26 = workflowCasesOf(26);
+const rule27 = workflowCasesOf(27);
 
 /** A task that runs until it is aborted, and tells. */
 function hanging(t: CaseContext, name: string) {
