@@ -20,6 +20,9 @@ import type { EngineUnderTest, Outage } from "./suite.ts";
 
 type Definitions = readonly Definition[];
 
+/** How long a worker process may take to serve, on a machine that is busy with other cases. */
+const SPAWN_MS = 30_000;
+
 /** How an adapter is made for a case, beyond the ordinary. */
 export interface AdapterChanges {
   readonly retentionMs?: number;
@@ -118,10 +121,14 @@ export class CaseContext {
     child.stdout.on("data", (data: Buffer) => (output += data.toString()));
     child.stderr.on("data", (data: Buffer) => (output += data.toString()));
     const exited = new Promise<number | null>((resolve) => child.once("exit", resolve));
-    await this.until(`the worker process to serve; it said: ${output}`, () => {
-      if (child.exitCode !== null) throw new Error(`The worker process exited with ${child.exitCode}: ${output}`);
-      return output.includes(" runs on ");
-    });
+    await this.until(
+      `the worker process to serve; it said: ${output}`,
+      () => {
+        if (child.exitCode !== null) throw new Error(`The worker process exited with ${child.exitCode}: ${output}`);
+        return output.includes(" runs on ");
+      },
+      SPAWN_MS,
+    );
     return { pid: child.pid as number, exited, output: () => output, kill: (signal) => child.kill(signal) };
   }
 

@@ -6,6 +6,9 @@ import { defineTask, defineWorkflow } from "@task-backend/core";
  * processes that it killed.
  */
 
+/** What loses a race loses it on a machine however busy, and when its rival was lost with a worker; the workflow's end cancels it. */
+export const LOSES_MS = 120_000;
+
 interface Effect {
   readonly file: string;
   readonly line: string;
@@ -14,7 +17,8 @@ interface Effect {
 /** Writes its line, waits, and returns it. */
 export const record = defineTask({
   name: "conformance_record",
-  retry: { attempts: 5, backoff: { delay: 20, jitter: false } },
+  // More than its workers are killed: each engine counts lost starts in its own way.
+  retry: { attempts: 20, backoff: { delay: 20, jitter: false } },
   handler: async ({ file, line, waitMs = 0 }: Effect & { waitMs?: number }, context) => {
     appendFileSync(file, `${line} ${context.attempt} ${process.pid}\n`);
     if (waitMs > 0) await pause(waitMs, context.signal);
@@ -67,7 +71,7 @@ export const shape = defineWorkflow({
     const step = (line: string, waitMs: number) => workflow.run(record, { file, line, waitMs }, { queue });
     const branch = async (name: string, waitMs: number) => `${await step(`${name}1`, waitMs)}${await step(`${name}2`, 60 - waitMs)}`;
     const all = await Promise.all([branch("a", 60), branch("b", 30), branch("c", 0)]);
-    const first = await Promise.race([step("slow", 400), step("fast", 10), workflow.sleep(10_000)]);
+    const first = await Promise.race([step("slow", LOSES_MS), step("fast", 10), workflow.sleep(300_000)]);
     await workflow.sleep(50);
     return [...all, first, await step("last", 0)];
   },
@@ -82,7 +86,29 @@ export const napper = defineWorkflow({
   },
 });
 
-function pause(ms: number, signal: AbortSignal): Promise<void> {
+/** A step, a signal, a step, a signal, in turns: what it was sent comes back in order. */
+export const listener = defineWorkflow({
+  name: "conformance_listener",
+  handler: async (workflow, { file, queue, signals }: { file: string; queue: string; signals: number }) => {
+    const heard: unknown[] = [];
+    for (let n = 0; n < signals; n++) {
+      heard.push(await workflow.waitForSignal("word"));
+      heard.push(await workflow.run(record, { file, line: `after ${n}` }, { queue }));
+    }
+    return heard;
+  },
+});
+
+export const patient = defineWorkflow({
+  name: "conformance_patient",
+  handler: async (workflow, { file, queue, ms }: { file: string; queue: string; ms: number }) => {
+    await workflow.run(record, { file, line: "before" }, { queue });
+    await workflow.run(block, { file, line: "long", waitMs: ms }, { queue });
+    return workflow.run(record, { file, line: "last" }, { queue });
+  },
+});
+
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, ms);
     signal.addEventListener("abort", () => {

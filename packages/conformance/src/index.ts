@@ -6,11 +6,13 @@ import { submitCases } from "./cases/submit.ts";
 import { workerCases } from "./cases/workers.ts";
 import { workflowCases } from "./cases/workflows.ts";
 import { CaseContext } from "./context.ts";
+import { ReportWriter } from "./report.ts";
 import { runCase } from "./run-case.ts";
 import type { ConformanceCase, EngineUnderTest, Runner } from "./suite.ts";
 
 export type { ConformanceCase, EngineUnderTest, Outage, Runner } from "./suite.ts";
 export { catchSaboteur } from "./catch-saboteur.ts";
+export type { CaseReport, ConformanceReport, FeatureReport, Outcome } from "./report.ts";
 export { CaseContext, type AdapterChanges, type WorkerProcess } from "./context.ts";
 export { saboteurs, type Saboteur } from "./saboteurs.ts";
 
@@ -39,10 +41,11 @@ export const cases: readonly ConformanceCase[] = [
  * });
  */
 export function conformance(runner: Runner, engine: EngineUnderTest): void {
+  const report = engine.report === undefined ? undefined : new ReportWriter(engine, engine.report, cases);
   runner.describe(engine.name, () => {
     for (const one of cases) {
       // Several cases share the processor: the time a case may take is counted generously.
-      runner.test(one.title, ({ skip }) => runCase(one, new CaseContext(engine), skip), one.timeoutMs * 2);
+      runner.test(one.title, ({ skip }) => runCase(one, new CaseContext(engine), skip, report), one.timeoutMs * 2);
     }
   });
 }

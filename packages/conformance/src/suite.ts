@@ -7,6 +7,8 @@ export interface ConformanceCase {
   readonly title: string;
   /** Skipped, with the reason, on engines that declare one of these unsupported. */
   readonly needs: readonly Feature[];
+  /** What it shows beside those, at whatever level the engine declares: that it works as declared, or is refused. */
+  readonly shows: readonly Feature[];
   /** How long it may take when nothing is slow, in milliseconds. */
   readonly timeoutMs: number;
   run(context: CaseContext): Promise<void>;
@@ -20,6 +22,10 @@ export interface EngineUnderTest {
   createAdapter(options?: { readonly retentionMs: number }): Adapter;
   /** Variables that lead worker processes to the same engine: `TASK_BACKEND_TYPE` and `TASK_BACKEND_URL` at least. */
   readonly env: Readonly<Record<string, string>>;
+  /** The library that speaks to the engine and its version, for the report. */
+  readonly client?: string;
+  /** The file that the report is written to, as JSON. */
+  readonly report?: string;
   /** An instance that nothing else uses, with the means to make it unreachable. */
   outage(): Promise<Outage>;
 }
@@ -41,10 +47,18 @@ const TIMEOUT_MS = 20_000;
 
 interface CaseOptions {
   readonly needs?: readonly Feature[];
+  readonly shows?: readonly Feature[];
   readonly timeoutMs?: number;
 }
 
 /** Makes the cases of one rule. */
 export function casesOf(rule: number): (title: string, run: ConformanceCase["run"], options?: CaseOptions) => ConformanceCase {
-  return (title, run, { needs = [], timeoutMs = TIMEOUT_MS } = {}) => ({ rule, title: `rule ${rule}: ${title}`, needs, timeoutMs, run });
+  return (title, run, { needs = [], shows = [], timeoutMs = TIMEOUT_MS } = {}) => ({
+    rule,
+    title: `rule ${rule}: ${title}`,
+    needs,
+    shows,
+    timeoutMs,
+    run,
+  });
 }

@@ -5,6 +5,7 @@ import {
   BackendClosedError,
   BackendUnavailableError,
   InvalidArgumentError,
+  PayloadTooLargeError,
   RunNotFoundError,
   RunSettledError,
   SubmitManyError,
@@ -58,6 +59,8 @@ export interface BackendOptions {
 }
 
 const CALL_TIMEOUT_MS = 10_000;
+/** Of many runs submitted together, how many may take the time of one call. */
+const SUBMIT_AT_A_TIME = 100;
 
 /** Submits runs, reads them, and starts workers, on whichever engine is behind it. */
 export class TaskBackend implements AsyncDisposable {
@@ -207,7 +210,7 @@ export class TaskBackend implements AsyncDisposable {
     this.#checkOpen("submit");
     const requests = await Promise.all(submissions.map((item) => this.#request(item.task, item.input, item.options ?? {})));
     if (requests.length === 0) return [];
-    const outcomes = await this.#call("submit", () => this.#adapter.submit(requests));
+    const outcomes = await this.#call("submit", () => this.#adapter.submit(requests), Math.ceil(requests.length / SUBMIT_AT_A_TIME));
     const accepted: { index: number; id: string }[] = [];
     const rejected: { index: number; error: Exclude<(typeof outcomes)[number], { id: string }>["error"] }[] = [];
     const runs: Run[] = [];
@@ -231,7 +234,7 @@ export class TaskBackend implements AsyncDisposable {
     const json = this.#check(input, what);
     const runAtMs = runAtOf(options, target.name);
     const request: RunRequest = {
-      ...runRequest(target, json, { ...options, headers: checkHeaders(options.headers, target.name) }),
+      ...runRequest(target, json, { ...options, headers: checkHeaders(options.headers, target.name, this.#check) }),
       ...(runAtMs !== undefined && { runAtMs }),
       ...(options.idempotencyKey !== undefined && { idempotencyKey: checkKey(options.idempotencyKey, target.name) }),
       ...(options.native && { native: { ...target.native, ...options.native } }),
@@ -255,21 +258,20 @@ export class TaskBackend implements AsyncDisposable {
   }
 
   #run<Out>(facts: Pick<Run, "id" | "name" | "queue" | "deduplicated">): Run<Out> {
-    return createRun<Out>(this, (id, timeoutMs, signal) => this.#wait(id, timeoutMs, signal), facts);
+    return createRun<Out>(this, this.#waitFor, facts);
   }
 
-  async #wait<Out>(id: string, timeoutMs: number | undefined, signal: AbortSignal | undefined): Promise<Out> {
+  readonly #waitFor = async (id: string, timeoutMs: number | undefined, signal: AbortSignal | undefined): Promise<unknown> => {
     this.#checkOpen("output");
     signal?.throwIfAborted();
-    const record = await withSignal(
-      (given) => this.#adapter.wait(id, given),
-      timeoutMs,
-      () => new WaitTimeoutError(`The output of run "${id}"`, timeoutMs as number),
-      signal,
-    );
+    const late = (): Error => new WaitTimeoutError(`The output of run "${id}"`, timeoutMs as number);
+    const unbounded = timeoutMs === undefined && signal === undefined;
+    const record = await (unbounded
+      ? this.#adapter.wait(id, undefined)
+      : withSignal((given) => this.#adapter.wait(id, given), timeoutMs, late, signal));
     if (!record) throw new RunNotFoundError(id);
-    return outputOf<Out>(record);
-  }
+    return outputOf(record);
+  };
 
   async #record(call: string, id: string): Promise<RunRecord> {
     const record = await this.#call(call, () => this.#adapter.get(checkId(id)));
@@ -278,10 +280,11 @@ export class TaskBackend implements AsyncDisposable {
   }
 
   /** Bounds a call to the engine: it answers or rejects within the time, whatever its client does. */
-  async #call<T>(name: string, run: () => Promise<T>): Promise<T> {
+  async #call<T>(name: string, run: () => Promise<T>, times = 1): Promise<T> {
     this.#checkOpen(name);
     const { engine, where } = this.capabilities;
-    return withTimeout(run(), this.#callTimeoutMs, () => unavailable(engine, where, name, this.#callTimeoutMs));
+    const timeoutMs = times * this.#callTimeoutMs;
+    return withTimeout(run(), timeoutMs, () => unavailable(engine, where, name, timeoutMs));
   }
 
   #checkOpen(call: string): void {
@@ -332,11 +335,19 @@ function checkKey(key: unknown, name: string): string {
   throw new InvalidArgumentError(`The idempotencyKey of "${name}" is ${JSON.stringify(key)}; give 1 to 500 characters.`);
 }
 
-function checkHeaders(headers: Headers | undefined, name: string): Headers {
-  for (const [key, value] of Object.entries(headers ?? {})) {
+/** They travel with every step that a run starts. */
+const MAX_HEADER_BYTES = 16_384;
+
+function checkHeaders(headers: Headers | undefined, name: string, check: PayloadCheck): Headers {
+  if (headers === undefined) return {};
+  for (const [key, value] of Object.entries(headers)) {
     if (typeof value !== "string") throw new InvalidArgumentError(`Header "${key}" of "${name}" is ${JSON.stringify(value)}; give text.`);
   }
-  return headers ?? {};
+  const what = `headers of "${name}"`;
+  const checked = check(headers, what) as Headers;
+  const bytes = Buffer.byteLength(JSON.stringify(checked));
+  if (bytes > MAX_HEADER_BYTES) throw new PayloadTooLargeError(what, bytes, MAX_HEADER_BYTES);
+  return checked;
 }
 
 function runAtOf({ delay, runAt }: SubmitOptions, name: string): number | undefined {

@@ -28,6 +28,9 @@ export interface JournalSlice {
   readonly commandsSeen: number;
   /** Answers `retry` in a row. */
   readonly retries: number;
+  /** Over what the claim says, where only the journal knows. */
+  readonly startedAtMs?: number;
+  readonly version?: string;
 }
 
 /**

@@ -42,27 +42,50 @@ function workerLost(name: string, attempts: number): ErrorRecord {
 }
 
 async function runHandler(task: TaskDefinition, attempt: Attempt, check: PayloadCheck, log: Logger): Promise<Ending> {
-  const controller = new AbortController();
+  const { interruption } = attempt;
+  if (interruption.reason !== undefined) return { interrupted: interruption.reason };
+  const signal = new LazySignal();
   let interrupt: (ending: Ending) => void = () => {};
   const interrupted = new Promise<Ending>((resolve) => (interrupt = resolve));
   const abort = (why: AbortReason | "timeout"): void => {
     interrupt({ interrupted: why });
-    controller.abort(abortError(task, why));
+    signal.abort(abortError(task, why));
   };
-  const onAbort = (): void => abort(attempt.signal.reason as AbortReason);
-  if (attempt.signal.aborted) return { interrupted: attempt.signal.reason as AbortReason };
-  attempt.signal.addEventListener("abort", onAbort, { once: true });
+  interruption.onAbort(() => abort(interruption.reason as AbortReason));
   const timer = task.timeoutMs === undefined ? undefined : setTimeout(() => abort("timeout"), Math.min(task.timeoutMs, MAX_TIMER_MS));
   try {
     // The race ends with the interruption: whatever the handler does later is ignored.
-    return await Promise.race([interrupted, callHandler(task, attempt, controller.signal, check, log)]);
+    return await Promise.race([interrupted, callHandler(task, attempt, signal, check, log)]);
   } finally {
     clearTimeout(timer);
-    attempt.signal.removeEventListener("abort", onAbort);
+    interruption.onAbort(undefined);
   }
 }
 
-async function callHandler(task: TaskDefinition, attempt: Attempt, signal: AbortSignal, check: PayloadCheck, log: Logger): Promise<Ending> {
+/** The signal of a handler, made when it is first looked at: most handlers never do. */
+class LazySignal {
+  #controller: AbortController | undefined;
+  #error: Error | undefined;
+
+  get aborted(): boolean {
+    return this.#error !== undefined;
+  }
+
+  get signal(): AbortSignal {
+    if (!this.#controller) {
+      this.#controller = new AbortController();
+      if (this.#error) this.#controller.abort(this.#error);
+    }
+    return this.#controller.signal;
+  }
+
+  abort(error: Error): void {
+    this.#error ??= error;
+    this.#controller?.abort(this.#error);
+  }
+}
+
+async function callHandler(task: TaskDefinition, attempt: Attempt, lazy: LazySignal, check: PayloadCheck, log: Logger): Promise<Ending> {
   let output: unknown;
   try {
     const input = await parseInput(task.schema, attempt.input, task.name);
@@ -72,12 +95,14 @@ async function callHandler(task: TaskDefinition, attempt: Attempt, signal: Abort
       queue: attempt.queue,
       attempt: attempt.attempt,
       maxAttempts: task.retry.attempts,
-      signal,
+      get signal() {
+        return lazy.signal;
+      },
       headers: attempt.headers,
       log: withFields(log, { run: attempt.id, task: task.name, attempt: attempt.attempt }),
       progress: (value) => {
         const json = check(value, `progress of task "${task.name}"`);
-        if (!signal.aborted) attempt.progress(json);
+        if (!lazy.aborted) attempt.progress(json);
       },
     });
   } catch (thrown) {
@@ -104,7 +129,7 @@ function abortError(task: TaskDefinition, why: AbortReason | "timeout"): Error {
 
 function decide(task: TaskDefinition, attempt: Attempt, ending: Ending): Decision {
   // A cancelled run settles cancelled, also when its handler ended in the same moment.
-  if (attempt.signal.reason === "cancel") {
+  if (attempt.interruption.reason === "cancel") {
     return { do: "settle", status: "cancelled", error: cancelledRecord(task.name) };
   }
   if ("output" in ending) return { do: "complete", output: ending.output };

@@ -1,5 +1,6 @@
 import type { ErrorRecord } from "./error-record.ts";
 import type { TaskBackendError } from "./errors.ts";
+import type { Interruption } from "./interruption.ts";
 import type { Headers, Json } from "./json.ts";
 import type { Logger } from "./log.ts";
 import type { Priority } from "./priority.ts";
@@ -25,8 +26,8 @@ export interface Adapter {
   submit(runs: readonly RunRequest[]): Promise<readonly SubmitOutcome[]>;
   /** Undefined for unknown ids and for records past the retention. */
   get(id: RunId): Promise<RunRecord | undefined>;
-  /** Resolves with the settled record. One shared stream for all waits, no poll per run. Undefined when the id is unknown. */
-  wait(id: RunId, signal: AbortSignal): Promise<RunRecord | undefined>;
+  /** Resolves when the run is settled. One shared stream for all waits, no poll per run. Undefined when the id is unknown. */
+  wait(id: RunId, signal: AbortSignal | undefined): Promise<Settlement | undefined>;
   /** `requested` also when it took effect at once; `settled` when there was nothing left to cancel. */
   cancel(id: RunId): Promise<"requested" | "settled" | "unknown">;
   /** Keeps the signal for the workflow, in order, once per `dedupeId`. */
@@ -86,6 +87,8 @@ export const FEATURES = [
   "nullCharacters",
   /** Unpaired surrogates in payloads (rule 16). */
   "loneSurrogates",
+  /** Objects come back with their keys in the order they had (rule 16). */
+  "keyOrder",
   /** `scheduled`, `pending` and `retrying` can be told apart. */
   "waitingStatuses",
   "workflows",
@@ -169,6 +172,11 @@ export interface RunRecord {
   readonly error?: ErrorRecord;
 }
 
+export type FailedStatus = "failed" | "timed_out" | "cancelled";
+
+/** How a run ended, for those who wait for it. */
+export type Settlement = Pick<RunRecord, "id" | "name" | "status" | "output" | "error">;
+
 export interface SignalRequest {
   readonly name: string;
   readonly payload: Json;
@@ -188,10 +196,7 @@ export interface WorkerRequest {
 export interface WorkerHandle {
   /** Whether it is connected and claiming. */
   healthy(): boolean;
-  /**
-   * No new claims; running attempts get `graceMs`, then are aborted with `"shutdown"` and given back uncharged.
-   * A second call may shorten the time of the first.
-   */
+  /** No new claims; attempts get `graceMs`, then are aborted with `"shutdown"` and given back uncharged. A later call may shorten it. */
   stop(graceMs: number): Promise<void>;
 }
 
@@ -221,8 +226,8 @@ export interface Attempt {
   readonly headers: Headers;
   /** Of the attempt before, if that one failed rather than got lost. */
   readonly previousError?: ErrorRecord;
-  /** Abort it with an `AbortReason` as its reason. */
-  readonly signal: AbortSignal;
+  /** A new one for each attempt; abort it to end the attempt. */
+  readonly interruption: Interruption;
   /** Must not throw; the last value wins. */
   progress(value: Json): void;
 }
@@ -231,12 +236,7 @@ export type Decision =
   | { readonly do: "complete"; readonly output: Json }
   | { readonly do: "retry"; readonly delayMs: number; readonly error: ErrorRecord }
   /** `attempts`: what the record must say, when that is not the number of this attempt. */
-  | {
-      readonly do: "settle";
-      readonly status: "failed" | "timed_out" | "cancelled";
-      readonly error: ErrorRecord;
-      readonly attempts?: number;
-    }
+  | { readonly do: "settle"; readonly status: FailedStatus; readonly error: ErrorRecord; readonly attempts?: number }
   /** Put back, uncharged. */
   | { readonly do: "release"; readonly delayMs: number };
 
@@ -255,8 +255,7 @@ export type JournalEntry =
   | { readonly type: "cancel"; readonly atMs: number };
 
 export type StepOutcome =
-  | { readonly status: "completed"; readonly output: Json }
-  | { readonly status: "failed" | "timed_out" | "cancelled"; readonly error: ErrorRecord };
+  { readonly status: "completed"; readonly output: Json } | { readonly status: FailedStatus; readonly error: ErrorRecord };
 
 export interface Tick {
   readonly id: RunId;

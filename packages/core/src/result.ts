@@ -1,7 +1,7 @@
 import type { ErrorRecord } from "./error-record.ts";
 import { TaskCancelledError, TaskFailedError, TaskTimedOutError } from "./errors.ts";
 import type { Json } from "./json.ts";
-import type { RunRecord } from "./port.ts";
+import type { RunRecord, Settlement } from "./port.ts";
 
 interface ResultBase {
   readonly id: string;
@@ -53,7 +53,7 @@ export function toResult<Out>(record: RunRecord): TaskResult<Out> {
 }
 
 /** @throws TaskFailedError, TaskTimedOutError, TaskCancelledError */
-export function outputOf<Out>(record: RunRecord): Out {
+export function outputOf<Out>(record: Settlement): Out {
   const { id, name, status } = record;
   if (status === "completed") return (record.output ?? null) as Out;
   if (status === "cancelled") throw new TaskCancelledError(name);

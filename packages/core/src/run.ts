@@ -36,18 +36,44 @@ export interface SignalOptions {
   dedupeId?: string;
 }
 
-export function createRun<Out>(
-  backend: TaskBackend,
-  wait: (id: string, timeoutMs: number | undefined, signal: AbortSignal | undefined) => Promise<Out>,
-  facts: Pick<Run, "id" | "name" | "queue" | "deduplicated">,
-): Run<Out> {
-  const { id } = facts;
-  return {
-    ...facts,
-    output: async ({ timeout, signal } = {}) =>
-      wait(id, timeout === undefined ? undefined : parseDuration(timeout, "The timeout of output()"), signal),
-    result: () => backend.getResult<Out>(id),
-    cancel: () => backend.cancel(id),
-    signal: (name, payload, options) => backend.signal(id, name, payload, options),
-  };
+type Wait = (id: string, timeoutMs: number | undefined, signal: AbortSignal | undefined) => Promise<unknown>;
+
+/** A class, because there is one for each submission: its methods are made once. */
+class SubmittedRun<Out> implements Run<Out> {
+  readonly id: string;
+  readonly name: string;
+  readonly queue: string;
+  readonly deduplicated: boolean;
+  readonly #backend: TaskBackend;
+  readonly #wait: Wait;
+
+  constructor(backend: TaskBackend, wait: Wait, { id, name, queue, deduplicated }: Pick<Run, "id" | "name" | "queue" | "deduplicated">) {
+    this.id = id;
+    this.name = name;
+    this.queue = queue;
+    this.deduplicated = deduplicated;
+    this.#backend = backend;
+    this.#wait = wait;
+  }
+
+  async output({ timeout, signal }: WaitOptions = {}): Promise<Out> {
+    const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, "The timeout of output()");
+    return (await this.#wait(this.id, timeoutMs, signal)) as Out;
+  }
+
+  result(): Promise<TaskResult<Out>> {
+    return this.#backend.getResult<Out>(this.id);
+  }
+
+  cancel(): Promise<void> {
+    return this.#backend.cancel(this.id);
+  }
+
+  signal(name: string, payload?: unknown, options?: SignalOptions): Promise<void> {
+    return this.#backend.signal(this.id, name, payload, options);
+  }
+}
+
+export function createRun<Out>(backend: TaskBackend, wait: Wait, facts: Pick<Run, "id" | "name" | "queue" | "deduplicated">): Run<Out> {
+  return new SubmittedRun<Out>(backend, wait, facts);
 }

@@ -43,7 +43,7 @@ export function createRuntime({ definitions, capabilities, log, onAttempt }: Run
     }
     const startedAt = performance.now();
     const decision = await executeTask(definition, attempt, check, log);
-    if (onAttempt && attempt.signal.reason !== "lost") {
+    if (onAttempt && attempt.interruption.reason !== "lost") {
       onAttempt({
         id: attempt.id,
         name: attempt.name,

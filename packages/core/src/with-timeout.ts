@@ -8,6 +8,8 @@ export function withTimeout<T>(promise: Promise<T>, timeoutMs: number, late: () 
   });
 }
 
+const ENDED = new Error("The call has ended.");
+
 /** A call that can be given up: its signal is aborted when the time is over, when `outer` is, and at the end. */
 export async function withSignal<T>(
   call: (signal: AbortSignal) => Promise<T>,
@@ -26,6 +28,7 @@ export async function withSignal<T>(
   try {
     return await (timeoutMs === undefined ? answer : withTimeout(answer, timeoutMs, late));
   } finally {
-    controller.abort();
+    // With a reason that is there already: the default one is an exception that is made each time.
+    controller.abort(ENDED);
   }
 }

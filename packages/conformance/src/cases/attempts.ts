@@ -19,37 +19,45 @@ function aborted(signal: AbortSignal): Promise<string> {
 }
 
 export const attemptCases = [
-  rule2("500 runs by three workers each settle once, with their own output", async (t) => {
-    const starts = new Map<number, number>();
-    const task = defineTask({
-      name: "counted",
-      handler: async (n: number) => {
-        starts.set(n, (starts.get(n) ?? 0) + 1);
-        return n * 2;
-      },
-    });
-    const { backend } = await t.serve([task], { concurrency: 20 });
-    await t.serve([task], { concurrency: 20 });
-    await t.serve([task], { concurrency: 20 });
-    const numbers = Array.from({ length: 500 }, (_, n) => n);
-    const runs = await backend.submitMany(numbers.map((n) => ({ task, input: n, options: { queue: t.queue } })));
-    assert.deepEqual(
-      await Promise.all(runs.map((run) => run.output({ timeout: "15s" }))),
-      numbers.map((n) => n * 2),
-    );
-    assert.deepEqual(
-      [...starts.values()].filter((count) => count !== 1),
-      [],
-    );
-  }),
-  rule2("no wait is missed: 300 runs in a row, each settled in another process while its output is asked for", async (t) => {
-    await t.spawnWorker();
-    const backend = await t.backend();
-    for (let n = 0; n < 300; n++) {
-      const run = await backend.submit(record, { file: t.effects, line: `${n}` }, { queue: t.queue });
-      assert.equal(await run.output({ timeout: "15s" }), `${n}`);
-    }
-  }),
+  rule2(
+    "500 runs by three workers each settle once, with their own output",
+    async (t) => {
+      const starts = new Map<number, number>();
+      const task = defineTask({
+        name: "counted",
+        handler: async (n: number) => {
+          starts.set(n, (starts.get(n) ?? 0) + 1);
+          return n * 2;
+        },
+      });
+      const { backend } = await t.serve([task], { concurrency: 20 });
+      await t.serve([task], { concurrency: 20 });
+      await t.serve([task], { concurrency: 20 });
+      const numbers = Array.from({ length: 500 }, (_, n) => n);
+      const runs = await backend.submitMany(numbers.map((n) => ({ task, input: n, options: { queue: t.queue } })));
+      assert.deepEqual(
+        await Promise.all(runs.map((run) => run.output({ timeout: "60s" }))),
+        numbers.map((n) => n * 2),
+      );
+      assert.deepEqual(
+        [...starts.values()].filter((count) => count !== 1),
+        [],
+      );
+    },
+    { timeoutMs: 90_000 },
+  ),
+  rule2(
+    "no wait is missed: 300 runs in a row, each settled in another process while its output is asked for",
+    async (t) => {
+      await t.spawnWorker();
+      const backend = await t.backend();
+      for (let n = 0; n < 300; n++) {
+        const run = await backend.submit(record, { file: t.effects, line: `${n}` }, { queue: t.queue });
+        assert.equal(await run.output({ timeout: "15s" }), `${n}`);
+      }
+    },
+    { timeoutMs: 90_000 },
+  ),
   rule2(
     "a task that kills its worker uses up its attempts and fails as WORKER_LOST",
     async (t) => {

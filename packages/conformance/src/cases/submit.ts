@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import {
   defineTask,
   defineWorkflow,
+  InvalidArgumentError,
   InvalidInputError,
   InvalidPayloadError,
   PayloadTooLargeError,
@@ -91,71 +92,90 @@ export const submitCases = [
   }),
 
   ...(["delay", "priority", "idempotency"] as const).map((feature) =>
-    rule15(`${feature} is refused before any I/O where the engine lacks it`, async (t) => {
-      const calls: string[] = [];
-      const backend = await t.backend({ unsupported: [feature], onCall: (method) => calls.push(method) });
-      const options = { delay: { delay: "1s" }, priority: { priority: "high" }, idempotency: { idempotencyKey: "k" } } as const;
-      await assert.rejects(
-        backend.submit(echo, 1, { queue: t.queue, ...options[feature] }),
-        (error) => error instanceof UnsupportedCapabilityError && error.capability === feature,
-      );
-      assert.deepEqual(calls, []);
-    }),
+    rule15(
+      `${feature} is refused before any I/O where the engine lacks it`,
+      async (t) => {
+        const calls: string[] = [];
+        const backend = await t.backend({ unsupported: [feature], onCall: (method) => calls.push(method) });
+        const options = { delay: { delay: "1s" }, priority: { priority: "high" }, idempotency: { idempotencyKey: "k" } } as const;
+        await assert.rejects(
+          backend.submit(echo, 1, { queue: t.queue, ...options[feature] }),
+          (error) => error instanceof UnsupportedCapabilityError && error.capability === feature,
+        );
+        assert.deepEqual(calls, []);
+      },
+      { shows: [feature] },
+    ),
   ),
-  rule15("workflows, timeouts and retry policies are refused when the worker starts, where the engine lacks them", async (t) => {
-    const backend = await t.backend({ unsupported: ["workflows", "timeout", "backoff"] });
-    const workflow = defineWorkflow({ name: "refused", queue: t.queue, handler: async () => 1 });
-    await assert.rejects(backend.submit(workflow, null), UnsupportedCapabilityError);
-    backend.register(defineTask({ name: "timed", queue: t.queue, timeout: "1s", retry: { attempts: 1 }, handler: async () => 1 }));
-    await assert.rejects(backend.startWorker(), (error) => error instanceof UnsupportedCapabilityError && error.capability === "timeout");
-  }),
+  rule15(
+    "workflows, timeouts and retry policies are refused when the worker starts, where the engine lacks them",
+    async (t) => {
+      const backend = await t.backend({ unsupported: ["workflows", "timeout", "backoff"] });
+      const workflow = defineWorkflow({ name: "refused", queue: t.queue, handler: async () => 1 });
+      await assert.rejects(backend.submit(workflow, null), UnsupportedCapabilityError);
+      backend.register(defineTask({ name: "timed", queue: t.queue, timeout: "1s", retry: { attempts: 1 }, handler: async () => 1 }));
+      await assert.rejects(backend.startWorker(), (error) => error instanceof UnsupportedCapabilityError && error.capability === "timeout");
+    },
+    { shows: ["workflows", "timeout"] },
+  ),
   rule15("a retention longer than the engine's is refused at connect", async (t) => {
     const { limits } = await t.capabilities();
     await assert.rejects(t.backend({}, { retention: limits.retentionMs + 1_000 }), UnsupportedCapabilityError);
   }),
 
-  rule16("payloads come back exactly as they went: in, out, and in headers", async (t) => {
-    const { features } = await t.capabilities();
-    const seen: unknown[] = [];
-    const task = defineTask({
-      name: "exact",
-      handler: async (value: unknown, context) => {
-        seen.push(context.headers);
-        return value;
-      },
-    });
-    const { backend } = await t.serve([task]);
-    const deep = Array.from({ length: 100 }).reduce<unknown>((inner) => ({ inner: [inner] }), "bottom");
-    const values: unknown[] = [
-      null,
-      "",
-      0,
-      -1.5e-300,
-      Number.MAX_SAFE_INTEGER,
-      "composed \u00e9 \u2260 combining e\u0301, 𝒳 👩‍👩‍👧 \u2028 \\u0000 'quotes\" `",
-      [],
-      {},
-      { "": 1, "a.b": 2, $x: 3, ключ: 4 },
-      JSON.parse('{"__proto__": {"polluted": true}, "constructor": 1}'),
-      deep,
-      "x".repeat(1_000_000),
-      ...(features.nullCharacters === "unsupported" ? [] : ["null \u0000 inside", { "k\u0000": "\u0000" }]),
-      ...(features.loneSurrogates === "unsupported" ? [] : ["half \ud83d pair"]),
-    ];
-    const headers = { "x-trace": "1 é \\", empty: "" };
-    const runs = await Promise.all(values.map((value) => backend.submit(task, value, { queue: t.queue, headers })));
-    for (const [index, run] of runs.entries())
-      assert.deepStrictEqual(JSON.stringify(await run.output({ timeout: "10s" })), JSON.stringify(values[index]));
-    assert.ok(seen.every((value) => JSON.stringify(value) === JSON.stringify(headers)));
-  }),
-  rule16("characters that the engine cannot hold are refused before I/O", async (t) => {
-    const calls: string[] = [];
-    const backend = await t.backend({ unsupported: ["nullCharacters", "loneSurrogates"], onCall: (method) => calls.push(method) });
-    await assert.rejects(backend.submit(echo, { text: "\u0000" }, { queue: t.queue }), UnsupportedCapabilityError);
-    await assert.rejects(backend.submit(echo, ["\ud83d"], { queue: t.queue }), UnsupportedCapabilityError);
-    assert.deepEqual(calls, []);
-    await (await backend.submit(echo, "\\u0000 👍", { queue: t.queue })).cancel();
-  }),
+  rule16(
+    "payloads come back exactly as they went: in, out, and in headers",
+    async (t) => {
+      const { features } = await t.capabilities();
+      const seen: unknown[] = [];
+      const task = defineTask({
+        name: "exact",
+        handler: async (value: unknown, context) => {
+          seen.push(context.headers);
+          return value;
+        },
+      });
+      const { backend } = await t.serve([task]);
+      const deep = Array.from({ length: 100 }).reduce<unknown>((inner) => ({ inner: [inner] }), "bottom");
+      const values: unknown[] = [
+        null,
+        "",
+        0,
+        -1.5e-300,
+        Number.MAX_SAFE_INTEGER,
+        "composed \u00e9 \u2260 combining e\u0301, 𝒳 👩‍👩‍👧 \u2028 \\u0000 'quotes\" `",
+        [],
+        {},
+        { "": 1, "a.b": 2, $x: 3, ключ: 4 },
+        JSON.parse('{"__proto__": {"polluted": true}, "constructor": 1}'),
+        deep,
+        "x".repeat(1_000_000),
+        ...(features.nullCharacters === "unsupported" ? [] : ["null \u0000 inside", { "k\u0000": "\u0000" }]),
+        ...(features.loneSurrogates === "unsupported" ? [] : ["half \ud83d pair"]),
+      ];
+      const headers = { "x-trace": "1 é \\", empty: "" };
+      const runs = await Promise.all(values.map((value) => backend.submit(task, value, { queue: t.queue, headers })));
+      for (const [index, run] of runs.entries()) {
+        const output = await run.output({ timeout: "10s" });
+        assert.deepStrictEqual(output, values[index]);
+        if (features.keyOrder !== "approximate") assert.equal(JSON.stringify(output), JSON.stringify(values[index]));
+      }
+      for (const value of seen) assert.deepStrictEqual(value, headers);
+    },
+    { shows: ["nullCharacters", "loneSurrogates", "keyOrder"] },
+  ),
+  rule16(
+    "characters that the engine cannot hold are refused before I/O",
+    async (t) => {
+      const calls: string[] = [];
+      const backend = await t.backend({ unsupported: ["nullCharacters", "loneSurrogates"], onCall: (method) => calls.push(method) });
+      await assert.rejects(backend.submit(echo, { text: "\u0000" }, { queue: t.queue }), UnsupportedCapabilityError);
+      await assert.rejects(backend.submit(echo, ["\ud83d"], { queue: t.queue }), UnsupportedCapabilityError);
+      assert.deepEqual(calls, []);
+      await (await backend.submit(echo, "\\u0000 👍", { queue: t.queue })).cancel();
+    },
+    { shows: ["nullCharacters", "loneSurrogates"] },
+  ),
   rule16("what JSON cannot carry is refused, naming the path", async (t) => {
     const backend = await t.backend();
     const cycle: Record<string, unknown> = {};
@@ -176,6 +196,36 @@ export const submitCases = [
     }
     const run = await backend.submit(echo, { kept: 1, dropped: undefined }, { queue: t.queue });
     await run.cancel();
+  }),
+  rule16("hostile payloads come back as they went, and change nothing", async (t) => {
+    const { backend } = await t.serve([echo]);
+    const deep = Array.from({ length: 990 }).reduce<unknown>((inner) => [inner], "bottom");
+    const values: unknown[] = [
+      JSON.parse(
+        '{"a": {"__proto__": {"polluted": 1}, "constructor": {"prototype": {"polluted": 1}}}, "toString": 1, "then": {"then": 1}}',
+      ),
+      Array.from({ length: 100_000 }, (_, n) => n),
+      deep,
+      Object.fromEntries(Array.from({ length: 2_000 }, (_, n) => [`key ${n}`, { n }])),
+      { ["k".repeat(10_000)]: 1, "\ufeff": "\ufeff", "\uffff\ufdd0": "\u202e right to left", "\u0001\u001f\u007f": "\u0085" },
+      "'; DROP TABLE runs; -- \\' \\\\ $$ $1 %s {{x}} ${1} \r\n\t <script>",
+      { taskBackend: { status: "failed" }, value: 1, output: 2, error: { message: "no" }, length: 1e9, toJSON: "text" },
+    ];
+    const runs = await Promise.all(values.map((value) => backend.submit(echo, value, { queue: t.queue })));
+    for (const [index, run] of runs.entries()) assert.deepStrictEqual(await run.output({ timeout: "15s" }), values[index]);
+    assert.equal(({} as { polluted?: number }).polluted, undefined);
+  }),
+  rule16("headers over their limit, and headers that the engine cannot hold, are refused before I/O", async (t) => {
+    const calls: string[] = [];
+    const backend = await t.backend({ unsupported: ["nullCharacters"], onCall: (method) => calls.push(method) });
+    const submit = (headers: Record<string, string>): Promise<unknown> => backend.submit(echo, 1, { queue: t.queue, headers });
+    await assert.rejects(
+      submit({ large: "x".repeat(20_000) }),
+      (error) => error instanceof PayloadTooLargeError && error.maxBytes === 16_384,
+    );
+    await assert.rejects(submit({ null: "\u0000" }), UnsupportedCapabilityError);
+    await assert.rejects(submit({ n: 1 as never }), InvalidArgumentError);
+    assert.deepEqual(calls, []);
   }),
   rule16("a payload over the limit is refused before I/O, with both sizes", async (t) => {
     const { limits } = await t.capabilities();
@@ -268,7 +318,7 @@ export const submitCases = [
   rule17("unknown ids are told so by every call", async (t) => {
     const backend = await t.backend();
     const id = `no-such-run-${t.queue}`;
-    for (const call of [backend.getResult(id), backend.getRun(id), backend.cancel(id), backend.signal(id, "x")])
-      await assert.rejects(call, RunNotFoundError);
+    const calls = [backend.getResult(id), backend.getRun(id), backend.cancel(id), backend.signal(id, "x")];
+    await Promise.all(calls.map((call) => assert.rejects(call, RunNotFoundError)));
   }),
 ];

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { BackendUnavailableError, defineTask, silentLogger } from "@task-backend/core";
-import { block, record } from "../fixtures.ts";
+import { BackendUnavailableError, defineTask, silentLogger, type TaskBackend } from "@task-backend/core";
+import { block, patient, record } from "../fixtures.ts";
 import { casesOf } from "../suite.ts";
 
 const rule10 = casesOf(10);
@@ -11,11 +11,16 @@ const rule14 = casesOf(14);
 
 const echo = defineTask({ name: "echo", handler: async (value: unknown) => value });
 
+/** Before all others, where the engine has priorities: what is not touched cannot be for its place. */
+function urgent({ capabilities }: TaskBackend): { priority?: "urgent" } {
+  return capabilities.features.priority === "unsupported" ? {} : { priority: "urgent" };
+}
+
 export const workerCases = [
   rule10("a worker for a and b never touches c", async (t) => {
     const [a, b, c] = ["a", "b", "c"].map((letter) => `${t.queue}-${letter}`) as [string, string, string];
     const producer = await t.backend();
-    const untouched = await producer.submit(echo, "c", { queue: c, priority: "urgent" });
+    const untouched = await producer.submit(echo, "c", { queue: c, ...urgent(producer) });
     const { backend } = await t.serve([echo], { queues: [a, b] });
     for (const queue of [a, b, a, b]) await (await backend.submit(echo, queue, { queue })).output({ timeout: "10s" });
     const result = await untouched.result();
@@ -31,10 +36,11 @@ export const workerCases = [
       const log = { ...silentLogger, warn: (message: string) => void warnings.push(message) };
       const { backend } = await t.serve([echo], {}, {}, log);
       const known = defineTask({ name: "known_elsewhere", handler: async (n: number) => n + 1 });
-      const run = await (await t.backend()).submit(known, 1, { queue: t.queue, priority: "urgent" });
-      await (await backend.submit(echo, 1, { queue: t.queue, priority: "low" })).output({ timeout: "10s" });
+      const run = await (await t.backend()).submit(known, 1, { queue: t.queue, ...urgent(backend) });
+      await (await backend.submit(echo, 1, { queue: t.queue })).output({ timeout: "10s" });
       await t.until("a warning that names the task", () => warnings.some((warning) => warning.includes("known_elsewhere")));
-      assert.equal((await run.result()).attempts, 0);
+      // Where a worker has to take a run to see what it is, it holds it for a moment.
+      await t.until("the run to wait uncharged", async () => (await run.result()).attempts === 0);
       await t.serve([known]);
       assert.equal(await run.output({ timeout: "15s" }), 2);
       assert.equal((await run.result()).attempts, 1);
@@ -141,23 +147,52 @@ export const workerCases = [
       const result = await run.result();
       assert.equal(result.status, "completed");
       assert.equal(result.output, `x ${second.pid}`);
-      assert.equal(result.attempts, 2);
+      // The engine may have handed the frozen worker another start, which got lost as well.
+      assert.ok(result.attempts >= 2);
     },
     { timeoutMs: 45_000 },
+  ),
+
+  rule13(
+    "a worker frozen in the middle of a workflow and continued: another goes on, and the stale one writes nothing",
+    async (t) => {
+      const first = await t.spawnWorker();
+      const backend = await t.backend();
+      const run = await backend.submit(patient, { file: t.effects, queue: t.queue, ms: 1_000 }, { queue: t.queue });
+      await t.until("the long step to start", () => t.lines().some((line) => line.startsWith("long start")));
+      // Once nothing is being written: an engine in the same process would be frozen with its locks.
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      first.kill("SIGSTOP");
+      const second = await t.spawnWorker();
+      assert.equal(await run.output({ timeout: 4 * backend.capabilities.limits.recoveryMs + 15_000 }), "last");
+      first.kill("SIGCONT");
+      await t.until("the frozen step to end", () =>
+        t.lines().some((line) => line.endsWith(` ${first.pid}`) && !line.includes("start") && line.startsWith("long")),
+      );
+      second.kill("SIGTERM");
+      await second.exited;
+      const next = await backend.submit(record, { file: t.effects, line: "next" }, { queue: t.queue });
+      assert.equal(await next.output({ timeout: backend.capabilities.limits.recoveryMs + 10_000 }), "next");
+      assert.equal(await run.output(), "last");
+      for (const step of ["before", "last"])
+        assert.equal(t.lines().filter((line) => line.startsWith(`${step} `)).length, 1, `${step} ran again`);
+    },
+    { needs: ["workflows"], timeoutMs: 120_000 },
   ),
 
   rule14(
     "calls to an unreachable engine reject within the time configured, and workers go on afterwards",
     async (t) => {
-      const { outage, backend } = await t.outage({ callTimeout: "1s" });
+      const { outage, backend } = await t.outage({ callTimeout: "4s" });
       backend.register(echo);
       await backend.startWorker({ queues: [t.queue] });
-      assert.equal(await (await backend.submit(echo, "before", { queue: t.queue })).output({ timeout: "10s" }), "before");
+      const before = await backend.submit(echo, "before", { queue: t.queue });
+      assert.equal(await before.output({ timeout: "10s" }), "before");
       await outage.begin();
       const startedAt = Date.now();
       await assert.rejects(backend.submit(echo, "during", { queue: t.queue }), BackendUnavailableError);
-      await assert.rejects(backend.cancel("some-run"), BackendUnavailableError);
-      assert.ok(Date.now() - startedAt < 4_000, "took too long to reject");
+      await assert.rejects(backend.cancel(before.id), BackendUnavailableError);
+      assert.ok(Date.now() - startedAt < 10_000, "took too long to reject");
       await outage.end();
       await t.until("the engine to take runs again", () =>
         backend.submit(echo, "probe", { queue: t.queue }).then(
