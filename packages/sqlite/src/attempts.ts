@@ -1,4 +1,4 @@
-import type { AbortReason, Decision, Json, StepOutcome, WorkerRuntime } from "@task-backend/core/adapter";
+import { Interruption, type AbortReason, type Decision, type Json, type StepOutcome, type WorkerRuntime } from "@task-backend/core/adapter";
 import type { Claim } from "./claims.ts";
 import type { Database } from "./database.ts";
 import { cancelled, settleRun, SETTLEMENT_COLUMNS, type Settlement } from "./runs.ts";
@@ -11,7 +11,7 @@ const PROGRESS_EVERY_MS = 50;
 interface Running {
   readonly claim: Claim;
   readonly owner: string;
-  readonly controller: AbortController;
+  readonly interruption: Interruption;
   progress: Json | undefined;
   progressTimer: NodeJS.Timeout | undefined;
 }
@@ -34,11 +34,11 @@ export class Attempts {
   }
 
   abort(id: string, reason: AbortReason): void {
-    this.#running.get(id)?.controller.abort(reason);
+    this.#running.get(id)?.interruption.abort(reason);
   }
 
   abortAll(reason: AbortReason): void {
-    for (const { controller } of this.#running.values()) controller.abort(reason);
+    for (const { interruption } of this.#running.values()) interruption.abort(reason);
   }
 
   /**
@@ -47,7 +47,7 @@ export class Attempts {
    */
   async run(claim: Claim, owner: string, onEnd: () => void): Promise<void> {
     const { id, name, queue, input, headers, previousError, attempts } = claim;
-    const running: Running = { claim, owner, controller: new AbortController(), progress: undefined, progressTimer: undefined };
+    const running: Running = { claim, owner, interruption: new Interruption(), progress: undefined, progressTimer: undefined };
     this.#running.set(id, running);
     const decision = await this.#runtime.execute({
       id,
@@ -57,7 +57,7 @@ export class Attempts {
       input,
       headers,
       ...(previousError && { previousError }),
-      signal: running.controller.signal,
+      interruption: running.interruption,
       progress: (value) => this.#progress(running, value),
     });
     clearTimeout(running.progressTimer);
@@ -70,7 +70,7 @@ export class Attempts {
 
   /** Writes the decision down, as long as the run is ours: trouble with the file must not lose an outcome. */
   async #persist(running: Running, decision: Decision): Promise<void> {
-    while (running.controller.signal.reason !== ("lost" satisfies AbortReason)) {
+    while (running.interruption.reason !== ("lost" satisfies AbortReason)) {
       try {
         await this.#database.writer.write(() => this.#apply(running, decision));
         return;

@@ -25,6 +25,7 @@ export function capabilitiesOf(settings: SqliteSettings, version: string): Capab
       progress: "native",
       nullCharacters: "native",
       loneSurrogates: "native",
+      keyOrder: "native",
       waitingStatuses: "native",
       workflows: "emulated",
     },

@@ -9,6 +9,7 @@ import {
   type SubmitOutcome,
 } from "@task-backend/core/adapter";
 import type { Database } from "./database.ts";
+import type { Lookout, WorkerRow } from "./lookout.ts";
 import { toPriority } from "./mapping.ts";
 import { ACTIVE, DELAYED, PARKED, READY, SETTLED, TASK_LANE, WORKFLOW_LANE } from "./schema.ts";
 
@@ -209,11 +210,11 @@ export function nextDue(database: Database): number | undefined {
 
 const NEXT_DUE = `SELECT min(due) AS due FROM (SELECT min(run_at) AS due FROM runs WHERE state = ${DELAYED} UNION ALL SELECT min(due_at) FROM timers)`;
 
-/** Gives the runs of workers whose lease is over to others; the lost start stays charged. Returns how many. */
-export function recoverLost(database: Database): number {
-  const dead = database.all<{ id: string }>("DELETE FROM workers WHERE lease_until < ? RETURNING id", Date.now());
+/** Gives the runs of lost workers to others; the lost start stays charged. Returns how many. */
+export function recoverLost(database: Database, lookout: Lookout): number {
   let recovered = 0;
-  for (const { id } of dead) {
+  for (const id of lookout.lost(database.all<WorkerRow>("SELECT id, renewals, lease_ms FROM workers"))) {
+    database.run("DELETE FROM workers WHERE id = ?", id);
     for (const run of database.all<CancelRow>(
       `SELECT ${SETTLEMENT_COLUMNS}, name, cancel_requested FROM runs WHERE open = ${ACTIVE} AND owner = ?`,
       id,

@@ -72,4 +72,9 @@ export const MIGRATIONS: readonly string[] = [
   CREATE TABLE signal_ids (run INTEGER NOT NULL, dedupe_id TEXT NOT NULL, PRIMARY KEY (run, dedupe_id)) WITHOUT ROWID;
   CREATE TABLE workers (id TEXT PRIMARY KEY, name TEXT NOT NULL, lease_until INTEGER NOT NULL) WITHOUT ROWID;
   `,
+  // Leases do not depend on the wall clock.
+  `
+  ALTER TABLE workers RENAME COLUMN lease_until TO renewals;
+  ALTER TABLE workers ADD COLUMN lease_ms INTEGER NOT NULL DEFAULT 30000;
+  `,
 ];

@@ -25,7 +25,7 @@ export class Waits {
   }
 
   /** Resolves with the settled record, at once when `read` finds it settled or finds none. */
-  async wait(id: string, read: () => RunRecord | undefined, signal: AbortSignal): Promise<RunRecord | undefined> {
+  async wait(id: string, read: () => RunRecord | undefined, signal: AbortSignal | undefined): Promise<RunRecord | undefined> {
     // The place in the stream comes first: what settles between the two reads is then found in it.
     if (this.#waiters.size === 0) this.#cursor = this.#end();
     const record = this.#database.read(read);
@@ -36,13 +36,13 @@ export class Waits {
     return this.#database.read(() => this.#database.get<{ seq: number | null }>("SELECT max(seq) AS seq FROM settlements")?.seq ?? 0);
   }
 
-  #follow(id: string, signal: AbortSignal): Promise<RunRecord> {
+  #follow(id: string, signal: AbortSignal | undefined): Promise<RunRecord> {
     this.#changes.keepAlive(true);
     return new Promise<RunRecord>((resolve, reject) => {
       const waiter: Waiter = { resolve, reject };
       const waiters = this.#waiters.get(id) ?? new Set();
       this.#waiters.set(id, waiters.add(waiter));
-      signal.addEventListener(
+      signal?.addEventListener(
         "abort",
         () => {
           waiters.delete(waiter);

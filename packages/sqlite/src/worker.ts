@@ -14,6 +14,7 @@ import type { Changes } from "./changes.ts";
 import { Claims, type Claim } from "./claims.ts";
 import type { Database } from "./database.ts";
 import { SqliteJournal } from "./journal.ts";
+import { Lookout } from "./lookout.ts";
 import type { SqliteSettings } from "./options.ts";
 import { nextDue, promoteDue, prune, recoverLost } from "./runs.ts";
 import { ACTIVE, DELAYED, READY, WORKFLOW_LANE } from "./schema.ts";
@@ -31,6 +32,7 @@ export class SqliteWorker implements WorkerHandle {
   readonly #claims: Claims;
   readonly #drive: (run: WorkflowRun, owner: string) => Promise<TickResult | "lost">;
   readonly #attempts: Attempts;
+  readonly #lookout = new Lookout();
   readonly #unsubscribe: (() => void)[] = [];
   readonly #timers = new Set<NodeJS.Timeout>();
   #owner = randomUUID();
@@ -43,7 +45,8 @@ export class SqliteWorker implements WorkerHandle {
   #graceTimer: NodeJS.Timeout | undefined;
   #idle: (() => void) | undefined;
   #dueTimer: NodeJS.Timeout | undefined;
-  #leaseUntilMs = 0;
+  /** By the monotonic clock. Undefined before the first time. */
+  #renewedAt: number | undefined;
 
   constructor(database: Database, settings: SqliteSettings, changes: Changes, request: WorkerRequest, runtime: WorkerRuntime) {
     this.#database = database;
@@ -65,7 +68,7 @@ export class SqliteWorker implements WorkerHandle {
   }
 
   healthy(): boolean {
-    return !this.#stopping && Date.now() < this.#leaseUntilMs;
+    return !this.#stopping && performance.now() < (this.#renewedAt ?? -Infinity) + this.#settings.leaseMs;
   }
 
   stop(graceMs: number): Promise<void> {
@@ -96,12 +99,16 @@ export class SqliteWorker implements WorkerHandle {
     }
     this.#claiming = true;
     const owner = this.#owner;
+    const askedAt = performance.now();
     this.#database.writer
       .write(() => this.#claim(owner), "last")
       .then(
-        ({ claims, due }) => {
+        async ({ claims, due }) => {
+          // A process that was frozen meanwhile may have lost what it claimed.
+          if (performance.now() - askedAt > this.#settings.leaseMs / 2)
+            await this.#heartbeat().catch((error: unknown) => this.#trouble("renew the lease", error));
           this.#claiming = false;
-          for (const claim of claims) this.#begin(claim, owner);
+          if (owner === this.#owner) for (const claim of claims) this.#begin(claim, owner);
           if (this.#aborting) this.#attempts.abortAll("shutdown");
           this.#armDueTimer(due);
           this.#checkIdle();
@@ -183,23 +190,24 @@ export class SqliteWorker implements WorkerHandle {
 
   // ---- the lease, and what others did ----
 
-  /** Renews the lease; takes over from workers whose lease is over. */
+  /** Renews the lease; takes over from workers that are lost. */
   async #heartbeat(): Promise<void> {
     const owner = this.#owner;
-    const until = Date.now() + this.#settings.leaseMs;
+    const now = performance.now();
     try {
       const held = await this.#database.writer.write(() => {
-        const renewed = this.#database.run("UPDATE workers SET lease_until = ? WHERE id = ?", until, owner) === 1;
-        if (!renewed && this.#leaseUntilMs === 0)
-          this.#database.run("INSERT INTO workers (id, name, lease_until) VALUES (?, ?, ?)", owner, this.#request.name, until);
-        const recovered = recoverLost(this.#database);
-        return { renewed: renewed || this.#leaseUntilMs === 0, recovered };
+        const { leaseMs } = this.#settings;
+        const first = this.#renewedAt === undefined;
+        const renewed = this.#database.run("UPDATE workers SET renewals = renewals + 1 WHERE id = ?", owner) === 1;
+        if (!renewed && first)
+          this.#database.run("INSERT INTO workers (id, name, renewals, lease_ms) VALUES (?, ?, 0, ?)", owner, this.#request.name, leaseMs);
+        return { renewed: renewed || first, recovered: recoverLost(this.#database, this.#lookout) };
       });
       if (!held.renewed) return await this.#startOver();
-      this.#leaseUntilMs = until;
+      this.#renewedAt = now;
       if (held.recovered > 0) this.#runtime.log.warn(`Took ${held.recovered} runs over from a worker that was lost`);
     } catch (error) {
-      if (this.#leaseUntilMs === 0) throw error;
+      if (this.#renewedAt === undefined) throw error;
       this.#runtime.log.error(`The lease cannot be renewed: ${(error as Error).message}`);
     }
     this.pump();
@@ -209,7 +217,7 @@ export class SqliteWorker implements WorkerHandle {
   async #startOver(): Promise<void> {
     this.#runtime.log.warn("This worker was away for longer than its lease; its runs were given to others");
     this.#owner = randomUUID();
-    this.#leaseUntilMs = 0;
+    this.#renewedAt = undefined;
     this.#attempts.abortAll("lost");
     await this.#heartbeat();
   }
@@ -297,7 +305,7 @@ export class SqliteWorker implements WorkerHandle {
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     // Ended rather than deleted: should anything still be owned, the next worker finds it.
     await this.#database.writer
-      .write(() => this.#database.run("UPDATE workers SET lease_until = 0 WHERE id = ?", this.#owner))
+      .write(() => this.#database.run("UPDATE workers SET lease_ms = 0 WHERE id = ?", this.#owner))
       .catch(() => {});
   }
 
