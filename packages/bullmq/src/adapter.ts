@@ -1,0 +1,116 @@
+import {
+  BackendUnavailableError,
+  type Adapter,
+  type AdapterContext,
+  type Logger,
+  type RunRecord,
+  type SignalRequest,
+} from "@task-backend/core/adapter";
+import { capabilitiesOf } from "./capabilities.ts";
+import { cancelledFailure, toRecord, toRef, toUnavailable, type StoredJob } from "./mapping.ts";
+import { parseOptions, type BullmqOptions, type BullmqSettings } from "./options.ts";
+import { PostgresStore } from "./postgres/postgres-store.ts";
+import { RedisStore } from "./redis/redis-store.ts";
+import type { Store } from "./store.ts";
+import { Submitter } from "./submitter.ts";
+import { Waits } from "./waits.ts";
+import { BullmqWorker } from "./worker.ts";
+
+/**
+ * An adapter over BullMQ, for `createBackend`: on Redis, or on PostgreSQL where the URL or the connection says so.
+ * @throws ConfigurationError
+ * @example
+ * const backend = await createBackend(bullmq({ url: "redis://localhost:6379" }));
+ */
+export function bullmq(options: BullmqOptions = {}): Adapter {
+  return makeAdapter(parseOptions(options));
+}
+
+/** What `TASK_BACKEND_TYPE=bullmq` loads. */
+export function createAdapter({ url, options, env, log, retentionMs }: AdapterContext): Adapter {
+  const given: BullmqOptions = typeof options === "object" && options !== null ? options : {};
+  const found = given.connection === undefined ? (url ?? given.url ?? env["REDIS_URL"]) : undefined;
+  const retention = retentionMs === undefined ? {} : { retention: retentionMs };
+  return makeAdapter(parseOptions({ ...retention, ...given, ...(found !== undefined && { url: found }) }), log);
+}
+
+function makeAdapter(settings: BullmqSettings, log?: Logger): Adapter {
+  let store: Store | undefined;
+  let waits: Waits | undefined;
+  let submitter: Submitter | undefined;
+
+  // Exactly the retention, also before the next pruning.
+  const expired = ({ finishedOn }: StoredJob): boolean => finishedOn !== undefined && finishedOn <= Date.now() - settings.retentionMs;
+
+  const connected = (): Store => {
+    if (!store) throw new BackendUnavailableError("The bullmq backend is not connected.");
+    return store;
+  };
+
+  /** One call to the store; what its driver throws becomes BackendUnavailableError. */
+  const call = async <T>(run: (open: Store) => Promise<T>): Promise<T> => {
+    const open = connected();
+    try {
+      return await run(open);
+    } catch (error) {
+      throw toUnavailable(error, open.where);
+    }
+  };
+
+  const read = async (open: Store, id: string): Promise<StoredJob | undefined> => {
+    const ref = toRef(id);
+    const job = ref && (await open.get(ref));
+    return job && !expired(job) ? job : undefined;
+  };
+
+  return {
+    connect: async (signal) => {
+      store = settings.target.store === "redis" ? new RedisStore(settings, settings.target) : new PostgresStore(settings, settings.target);
+      waits = new Waits(store, expired);
+      submitter = new Submitter(store, expired, (job) => waits?.expect(job));
+      const { version } = await call((open) => open.connect(signal));
+      log?.info(`bullmq on ${store.where}`);
+      return capabilitiesOf(settings, { version, where: store.where });
+    },
+
+    submit: (runs) => call(() => (submitter as Submitter).submit(runs)),
+
+    get: (id) =>
+      call(async (open): Promise<RunRecord | undefined> => {
+        const job = await read(open, id);
+        return job && toRecord(job);
+      }),
+
+    wait: (id, signal) => {
+      connected();
+      return (waits as Waits).wait(id, signal);
+    },
+
+    cancel: (id) =>
+      call(async (open) => {
+        const job = await read(open, id);
+        return job ? open.cancel(job, cancelledFailure(job)) : "unknown";
+      }),
+
+    signal: (id, { name, payload, dedupeId }: SignalRequest) =>
+      call(async (open) => {
+        const job = await read(open, id);
+        const entry = JSON.stringify({ type: "signal", name, payload, atMs: Date.now() });
+        return job ? open.signal(job.ref, entry, dedupeId) : "unknown";
+      }),
+
+    startWorker: (request, runtime) =>
+      call(async (open) => {
+        const worker = new BullmqWorker(open, settings, request, runtime);
+        await worker.start();
+        return worker;
+      }),
+
+    close: async () => {
+      const open = store;
+      store = undefined;
+      waits?.rejectAll(new BackendUnavailableError("The bullmq backend was closed."));
+      await open?.close();
+    },
+  };
+}

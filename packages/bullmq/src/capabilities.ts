@@ -1,0 +1,48 @@
+import type { Capabilities, Level } from "@task-backend/core/adapter";
+import type { BullmqSettings } from "./options.ts";
+
+/** Far below what either store takes; a queue that passes more than this around wants a reference instead. */
+const MAX_PAYLOAD_BYTES = 16 * 1024 * 1024;
+
+/** What was found on connecting. */
+export interface Observed {
+  readonly version: string;
+  readonly where: string;
+}
+
+export function capabilitiesOf(settings: BullmqSettings, { version, where }: Observed): Capabilities {
+  // The type jsonb holds neither, and sorts keys.
+  const oddCharacters: Level = settings.target.store === "redis" ? "native" : "unsupported";
+  return {
+    engine: "bullmq",
+    version,
+    where,
+    features: {
+      lostStarts: "emulated",
+      backoff: "native",
+      retryAfter: "native",
+      timeout: "emulated",
+      cancelWaiting: "emulated",
+      cancelRunning: "emulated",
+      priority: "native",
+      delay: "native",
+      idempotency: "native",
+      idempotencyWithDelay: "native",
+      unknownName: "emulated",
+      release: "native",
+      progress: "native",
+      nullCharacters: oddCharacters,
+      loneSurrogates: oddCharacters,
+      keyOrder: settings.target.store === "redis" ? "native" : "approximate",
+      waitingStatuses: "native",
+      workflows: "emulated",
+    },
+    limits: {
+      maxPayloadBytes: MAX_PAYLOAD_BYTES,
+      priorityLevels: 5,
+      retentionMs: settings.retentionMs,
+      recoveryMs: Math.ceil(settings.lockMs + 2 * settings.stalledIntervalMs) + 1_500,
+      timerLatenessMs: 1_000,
+    },
+  };
+}

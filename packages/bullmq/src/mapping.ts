@@ -1,0 +1,282 @@
+import { createHash, randomBytes, randomUUID } from "node:crypto";
+import {
+  BackendUnavailableError,
+  cancelledRecord,
+  PRIORITIES,
+  TaskBackendError,
+  type ErrorRecord,
+  type Headers,
+  type Json,
+  type Priority,
+  type RunRecord,
+  type RunRequest,
+  type RunStatus,
+  type StepOutcome,
+} from "@task-backend/core/adapter";
+import type { JobJson, JobsOptions } from "bullmq";
+import type { NativeOptions } from "./native.ts";
+
+/** A job of BullMQ: its queue there, and its id in it. */
+export interface JobRef {
+  readonly queue: string;
+  readonly id: string;
+}
+
+/** What a job carries, in clear. */
+export interface JobData {
+  readonly input: Json;
+  readonly headers?: Headers;
+  /** Absent when the run was submitted by name only: the worker that knows the name decides. */
+  readonly kind?: "task" | "workflow";
+  readonly version?: string;
+  /** The run id of the workflow that started this one, and the number of the command. */
+  readonly parent?: readonly [run: string, n: number];
+  readonly idempotencyKey?: string;
+  /** Which of the submissions with the same key made this run. */
+  readonly submission?: string;
+}
+
+/** The last entry of a job's stacktrace: all that BullMQ has no field for. */
+export interface FailureRecord {
+  readonly status: RunStatus;
+  readonly attempts: number;
+  readonly startedAtMs?: number;
+  readonly error: ErrorRecord;
+}
+
+/** A job as a store reads it. */
+export interface StoredJob {
+  readonly ref: JobRef;
+  readonly name: string;
+  readonly data: JobData;
+  readonly state: "waiting" | "delayed" | "active" | "completed" | "failed";
+  readonly attemptsMade: number;
+  readonly attemptsStarted: number;
+  readonly stalledCounter: number;
+  readonly timestamp: number;
+  readonly dueAtMs: number;
+  readonly processedOn?: number;
+  readonly finishedOn?: number;
+  readonly progress?: string;
+  readonly returnvalue?: string;
+  readonly failedReason?: string;
+  readonly stacktrace?: string;
+  /** Of a workflow that has begun. */
+  readonly workflow?: { readonly startedAtMs: number; readonly error?: string; readonly stalls: number };
+}
+
+// ---- ids and queues ----
+
+const WORKFLOWS = "@workflows";
+
+/** BullMQ's name of a queue. No name of ours holds an "@", and BullMQ's hold no colon. */
+export function toQueue(queue: string, lane: "task" | "workflow"): string {
+  return queue.replaceAll(":", "@_") + (lane === "workflow" ? WORKFLOWS : "");
+}
+
+/** Our name of a BullMQ queue. */
+export function fromQueue(queue: string): string {
+  return (queue.endsWith(WORKFLOWS) ? queue.slice(0, -WORKFLOWS.length) : queue).replaceAll("@_", ":");
+}
+
+export function isWorkflowQueue(queue: string): boolean {
+  return queue.endsWith(WORKFLOWS);
+}
+
+/** A run's id is its BullMQ queue and job id, as they follow each other in a Redis key. */
+export function toRunId({ queue, id }: JobRef): string {
+  return `${queue}:${id}`;
+}
+
+export function toRef(runId: string): JobRef | undefined {
+  const at = runId.indexOf(":");
+  return at < 1 || at === runId.length - 1 || runId.includes(":", at + 1)
+    ? undefined
+    : { queue: runId.slice(0, at), id: runId.slice(at + 1) };
+}
+
+// ---- submitting ----
+
+/** As far as BullMQ's scores of delayed jobs reach, which are milliseconds times 4096. */
+export const MAX_DUE_MS = 2_190_000_000_000;
+
+/** Served in this order; no job goes without a priority, because those would go before all others. */
+function toPriority(priority: Priority): number {
+  return PRIORITIES.length - PRIORITIES.indexOf(priority);
+}
+
+export interface NewJob {
+  readonly ref: JobRef;
+  readonly name: string;
+  readonly data: JobData;
+  readonly timestamp: number;
+  readonly opts: JobsOptions;
+}
+
+/** The job of a run; its id follows from the parent or from the idempotency key, where there is one. */
+export function toJob(request: RunRequest, parent?: readonly [run: string, n: number]): NewJob {
+  const now = Date.now();
+  const queue = toQueue(request.queue, request.kind);
+  const known = request.kind === "workflow" || request.definition !== undefined;
+  const id = parent ? `${toRef(parent[0])?.id}.${parent[1]}` : request.idempotencyKey === undefined ? newId(now) : keyedId(request);
+  const native = (request.native as NativeOptions | undefined)?.bullmq;
+  const delay = request.runAtMs === undefined ? 0 : Math.ceil(request.runAtMs - now);
+  return {
+    ref: { queue, id },
+    name: request.name,
+    data: {
+      input: request.input,
+      ...(Object.keys(request.headers).length > 0 && { headers: request.headers }),
+      ...(known && { kind: request.kind }),
+      ...(request.version !== undefined && { version: request.version }),
+      ...(parent && { parent }),
+      ...(request.idempotencyKey !== undefined && { idempotencyKey: request.idempotencyKey, submission: randomUUID() }),
+    },
+    timestamp: now,
+    // Little, because each claim reads it: what all jobs share is set where they are worked off.
+    opts: { ...native, priority: toPriority(request.priority), ...(delay > 0 && { delay }) },
+  };
+}
+
+/** Of this process: 80 bits, which no two will share. */
+const ORIGIN = randomBytes(10).toString("base64url");
+let ids = 0;
+
+function newId(now: number): string {
+  // Begins with the time, so that people can sort them.
+  return `${now.toString(36)}-${ORIGIN}-${(ids++).toString(36)}`;
+}
+
+function keyedId({ name, idempotencyKey }: RunRequest): string {
+  return `k${createHash("sha256")
+    .update(JSON.stringify([name, idempotencyKey]))
+    .digest("hex")
+    .slice(0, 40)}`;
+}
+
+// ---- reading ----
+
+/** The starts that are charged so far: attempts that ended, and those lost with their worker. */
+export function chargedStarts(job: { readonly attemptsMade: number; readonly stalledCounter: number }): number {
+  return job.attemptsMade + job.stalledCounter;
+}
+
+export function toRecord(job: StoredJob): RunRecord {
+  const failure = failureOf(job.stacktrace);
+  const status = statusOf(job, failure);
+  const startedAtMs = job.workflow?.startedAtMs ?? failure?.startedAtMs ?? job.processedOn;
+  const attempts = attemptsOf(job, status, failure);
+  const error = errorOf(job, status, failure);
+  return {
+    id: toRunId(job.ref),
+    name: job.name,
+    queue: fromQueue(job.ref.queue),
+    status,
+    attempts,
+    submittedAtMs: job.timestamp,
+    ...(job.progress !== undefined && { progress: JSON.parse(job.progress) as Json }),
+    ...(startedAtMs !== undefined && attempts > 0 && { startedAtMs }),
+    ...(job.finishedOn !== undefined && { finishedAtMs: job.finishedOn }),
+    ...(status === "completed" && { output: JSON.parse(job.returnvalue ?? "null") as Json }),
+    ...(error && { error }),
+  };
+}
+
+function statusOf(job: StoredJob, failure: FailureRecord | undefined): RunStatus {
+  if (job.state === "completed") return "completed";
+  if (job.state === "failed") return failure?.status ?? "failed";
+  if (job.workflow) return job.workflow.error === undefined ? "running" : "retrying";
+  if (job.state === "active") return "running";
+  if (chargedStarts(job) > 0) return "retrying";
+  return job.state === "delayed" && job.attemptsStarted === 0 && job.dueAtMs > Date.now() ? "scheduled" : "pending";
+}
+
+function attemptsOf(job: StoredJob, status: RunStatus, failure: FailureRecord | undefined): number {
+  if (job.state === "failed" && failure) return failure.attempts;
+  if (job.workflow || isWorkflowQueue(job.ref.queue)) return job.workflow || status === "completed" || job.state === "active" ? 1 : 0;
+  return chargedStarts(job) + (status === "running" ? 1 : 0);
+}
+
+function errorOf(job: StoredJob, status: RunStatus, failure: FailureRecord | undefined): ErrorRecord | undefined {
+  if (status === "retrying") {
+    if (job.workflow) return JSON.parse(job.workflow.error as string) as ErrorRecord;
+    return failure && failure.attempts === chargedStarts(job) ? failure.error : undefined;
+  }
+  if (job.state !== "failed") return undefined;
+  return failure?.error ?? { name: "Error", message: job.failedReason ?? "", code: "ENGINE_FAILED", retryable: false };
+}
+
+/** The error of the attempt before this one, when that one failed rather than got lost. */
+export function previousFailure(json: Pick<JobJson, "stacktrace" | "attemptsMade" | "stalledCounter">): FailureRecord | undefined {
+  const failure = json.attemptsMade > 0 ? failureOf(json.stacktrace) : undefined;
+  return failure && failure.attempts === chargedStarts(json) ? failure : undefined;
+}
+
+function failureOf(stacktrace: string | undefined): FailureRecord | undefined {
+  if (stacktrace === undefined) return undefined;
+  const last = (JSON.parse(stacktrace) as string[] | null)?.at(-1);
+  if (!last?.startsWith('{"status":')) return undefined;
+  return JSON.parse(last) as FailureRecord;
+}
+
+/** The fields of a job that tell of a failure: what people read in BullMQ's tools, and our record as the last entry. */
+export function failureFields(failure: FailureRecord): { readonly failedReason: string; readonly stacktrace: string } {
+  const { error } = failure;
+  const { status, ...rest } = failure;
+  const readable = error.stack ?? `${error.name}: ${error.message}`;
+  return { failedReason: error.message, stacktrace: JSON.stringify([readable, JSON.stringify({ status, ...rest })]) };
+}
+
+/** How a run ends that was cancelled before, between or in the middle of its attempts. */
+export function cancelledFailure(job: StoredJob): FailureRecord {
+  const attempts = chargedStarts(job) + (job.state === "active" ? 1 : 0);
+  const startedAtMs = failureOf(job.stacktrace)?.startedAtMs ?? job.processedOn;
+  return { status: "cancelled", attempts, error: cancelledRecord(job.name), ...(startedAtMs !== undefined && { startedAtMs }) };
+}
+
+/** How a run ended, as the workflow that waits for it is told. */
+function outcomeOf(ending: { readonly output: string } | FailureRecord): StepOutcome {
+  if ("output" in ending) return { status: "completed", output: JSON.parse(ending.output) as Json };
+  return { status: ending.status as "failed" | "timed_out" | "cancelled", error: ending.error };
+}
+
+/** What a settled step adds to the journal of the workflow that started it; undefined where none did. */
+export function settledEntry({ parent }: JobData, ending: { readonly output: string } | FailureRecord): string | undefined {
+  return parent && JSON.stringify({ type: "settled", n: parent[1], atMs: Date.now(), outcome: outcomeOf(ending) });
+}
+
+// ---- errors ----
+
+/** BullMQ's codes for: no such job, no lock, not active, the lock of another. */
+const LOST: readonly unknown[] = [-1, -2, -3, -6];
+
+/** Whether a write was refused because this worker does not own the run any more. */
+export function isLost(error: unknown): boolean {
+  return LOST.includes((error as { code?: unknown }).code);
+}
+
+/** What the driver threw, with what to do about it. Errors of ours stay as they are. */
+export function toUnavailable(cause: unknown, where: string): Error {
+  if (cause instanceof TaskBackendError) return cause;
+  const message = describe(cause);
+  return new BackendUnavailableError(`${where} cannot be used: ${message}.${remedyOf(message)}`, { cause });
+}
+
+function describe(cause: unknown): string {
+  const { message, code, errors } = cause as { message?: string; code?: string; errors?: readonly Error[] };
+  return (message || errors?.[0]?.message || code || String(cause)).replace(/\.$/, "");
+}
+
+const REMEDIES: readonly (readonly [RegExp, string])[] = [
+  [/ECONNREFUSED/, "Start the server, or set TASK_BACKEND_URL to where it runs"],
+  [/ENOTFOUND|EAI_AGAIN/, "Check the host in TASK_BACKEND_URL"],
+  [/NOAUTH|WRONGPASS|password authentication/, "Check user and password in TASK_BACKEND_URL"],
+  [/OOM command not allowed/, "Redis is out of memory: raise maxmemory, with the policy noeviction"],
+  [/READONLY/, "This is a replica: connect to the primary"],
+  [/does not exist/, "Create it, or correct TASK_BACKEND_URL"],
+];
+
+function remedyOf(message: string): string {
+  const remedy = REMEDIES.find(([pattern]) => pattern.test(message))?.[1];
+  return remedy ? ` ${remedy}.` : "";
+}

@@ -1,0 +1,157 @@
+import { ConfigurationError, parseDuration, type Duration } from "@task-backend/core/adapter";
+import type { QueueOptions, WorkerOptions } from "bullmq";
+import type { Cluster, Redis, RedisOptions } from "ioredis";
+import type { Pool, PoolConfig } from "pg";
+import { z } from "zod";
+
+/** Options of `bullmq()`, of `options` in the configuration, and (the plain ones) of the query of URLs. */
+export interface BullmqOptions {
+  /** `redis://`, `rediss://`, `postgres://` or `postgresql://`. Default: `TASK_BACKEND_URL`, `REDIS_URL`, then Redis on this machine. */
+  url?: string;
+  /**
+   * Instead of a URL: a ready client of ioredis (also a Cluster), its options (TLS, Sentinel), a pool of node-postgres or
+   * its configuration. A ready one is never closed here; a pool must have the schema as its `search_path`.
+   */
+  connection?: Redis | Cluster | RedisOptions | Pool | PoolConfig;
+  /** Before every Redis key. Give a hash tag, such as `{bull}`, on a Cluster. Default `bull`. */
+  prefix?: string;
+  /** PostgreSQL: the schema of BullMQ's tables and ours. Default `bullmq`. */
+  schema?: string;
+  /** PostgreSQL: create or migrate the tables when connecting. Default true. */
+  migrate?: boolean;
+  /** PostgreSQL: connections of the pool. Default 10. */
+  poolSize?: number;
+  /** After this long without renewal a job's lock is lost and others take it. Default 30 s. */
+  lock?: Duration;
+  /** How often workers look for lost jobs. Default half of `lock`. */
+  stalledInterval?: Duration;
+  /** How long settled runs are kept. Default 7 d. */
+  retention?: Duration;
+  /** Options of BullMQ for each worker and queue that is made, passed through: `limiter`, `metrics`, `telemetry`, `streams`. */
+  worker?: Pick<WorkerOptions, "limiter" | "metrics">;
+  queue?: Pick<QueueOptions, "streams" | "telemetry">;
+}
+
+/** `BullmqOptions` with every default filled in. */
+export interface BullmqSettings {
+  readonly target: RedisTarget | PostgresTarget;
+  readonly lockMs: number;
+  readonly stalledIntervalMs: number;
+  readonly retentionMs: number;
+  readonly worker: NonNullable<BullmqOptions["worker"]>;
+  readonly queue: NonNullable<BullmqOptions["queue"]>;
+}
+
+export interface RedisTarget {
+  readonly store: "redis";
+  readonly prefix: string;
+  readonly connection: string | Redis | Cluster | RedisOptions;
+}
+
+export interface PostgresTarget {
+  readonly store: "postgres";
+  readonly schema: string;
+  readonly migrate: boolean;
+  readonly connection: Pool | PoolConfig;
+}
+
+const DEFAULT_URL = "redis://127.0.0.1:6379";
+const duration = z.union([z.number(), z.string()]).optional();
+
+const schema = z.strictObject({
+  url: z.string().min(1).optional(),
+  connection: z.custom<object>((value) => typeof value === "object" && value !== null, "must be a client or its options").optional(),
+  prefix: z.string().min(1).optional(),
+  schema: z.string().min(1).optional(),
+  migrate: z.union([z.boolean(), z.enum(["true", "false"]).transform((text) => text === "true")]).optional(),
+  poolSize: z.coerce.number().int().min(2).optional(),
+  lock: duration,
+  stalledInterval: duration,
+  retention: duration,
+  worker: z.custom<object>((value) => typeof value === "object" && value !== null, "must be options of a BullMQ worker").optional(),
+  queue: z.custom<object>((value) => typeof value === "object" && value !== null, "must be options of a BullMQ queue").optional(),
+});
+
+/** The options that a URL may carry in its query; anything else there belongs to the driver. */
+const IN_URL = ["prefix", "schema", "migrate", "poolSize", "lock", "stalledInterval", "retention"] as const;
+
+/** @throws ConfigurationError naming the option, InvalidArgumentError for a bad duration */
+export function parseOptions(options: unknown): BullmqSettings {
+  const parsed = schema.safeParse(options ?? {});
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    throw new ConfigurationError(
+      `Options of the bullmq backend: ${issue?.path.join(".") || "they"}: ${issue?.message}. They are ${Object.keys(schema.shape).join(", ")}.`,
+    );
+  }
+  const given = parsed.data;
+  if (given.url !== undefined && given.connection !== undefined) {
+    throw new ConfigurationError("Options of the bullmq backend: give url or connection, not both.");
+  }
+  const { url, inUrl } = splitUrl(given.url ?? DEFAULT_URL);
+  const all = { ...given, ...inUrl };
+  const ms = (value: number | string, name: string): number => parseDuration(value as Duration, `Option ${name} of the bullmq backend`);
+  const lockMs = Math.max(ms(all.lock ?? "30s", "lock"), 200);
+  return {
+    target: targetOf(all, url),
+    lockMs,
+    stalledIntervalMs: all.stalledInterval === undefined ? lockMs / 2 : Math.max(ms(all.stalledInterval, "stalledInterval"), 50),
+    retentionMs: ms(all.retention ?? "7d", "retention"),
+    worker: all.worker ?? {},
+    queue: all.queue ?? {},
+  };
+}
+
+function splitUrl(url: string): { url: URL; inUrl: Partial<z.infer<typeof schema>> } {
+  let parsed: URL;
+  try {
+    parsed = new URL(url);
+  } catch (cause) {
+    throw new ConfigurationError("The URL of the bullmq backend is not one; give redis://host:6379 or postgres://host/database.", {
+      cause,
+    });
+  }
+  const query: Record<string, string> = {};
+  for (const name of IN_URL) {
+    const value = parsed.searchParams.get(name);
+    if (value !== null) query[name] = value;
+    parsed.searchParams.delete(name);
+  }
+  const checked = schema.safeParse(query);
+  if (!checked.success) {
+    const issue = checked.error.issues[0];
+    throw new ConfigurationError(`The query of the bullmq URL: ${issue?.path.join(".")}: ${issue?.message}.`);
+  }
+  return { url: parsed, inUrl: Object.fromEntries(Object.entries(checked.data).filter(([name]) => name in query)) };
+}
+
+function targetOf(options: z.infer<typeof schema>, url: URL): RedisTarget | PostgresTarget {
+  const { connection } = options;
+  const scheme = url.protocol.slice(0, -1);
+  const postgres = connection === undefined ? ["postgres", "postgresql"].includes(scheme) : isPostgres(connection);
+  if (!postgres) {
+    if (connection === undefined && !["redis", "rediss"].includes(scheme)) {
+      throw new ConfigurationError(
+        `The URL of the bullmq backend starts with "${scheme}:"; it takes redis:, rediss:, postgres: or postgresql:. Set TASK_BACKEND_TYPE to the engine of the URL, or the URL to one of these.`,
+      );
+    }
+    refuse(options, ["schema", "migrate", "poolSize"], "PostgreSQL");
+    return { store: "redis", prefix: options.prefix ?? "bull", connection: connection ?? url.href };
+  }
+  refuse(options, ["prefix"], "Redis");
+  return {
+    store: "postgres",
+    schema: options.schema ?? "bullmq",
+    migrate: options.migrate ?? true,
+    connection: connection ?? { connectionString: url.href, max: options.poolSize ?? 10 },
+  };
+}
+
+function refuse(options: object, names: readonly string[], store: string): void {
+  const wrong = names.find((name) => (options as Record<string, unknown>)[name] !== undefined);
+  if (wrong) throw new ConfigurationError(`Options of the bullmq backend: ${wrong} is for ${store} only; leave it out.`);
+}
+
+function isPostgres(connection: object): boolean {
+  return "totalCount" in connection || "connectionString" in connection || "database" in connection;
+}

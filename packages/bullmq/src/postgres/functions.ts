@@ -1,0 +1,311 @@
+/** Raised with every change below; a database with another number gets all of it anew. */
+export const FUNCTIONS_VERSION = 1;
+
+/*
+ * Our tables and functions, in BullMQ's schema. A function of ours calls BullMQ's within its transaction, so that a
+ * check, the journal and the move of the job are one atomic step. Rows are locked in one order: a run's workflow row,
+ * then its job, then those of the workflow that started it.
+ *
+ * A row of `task_backend_workflow` lives as long as the run is unsettled; the others go with it.
+ */
+export const TABLES_AND_FUNCTIONS = `
+CREATE TABLE IF NOT EXISTS task_backend_workflow (
+  queue text NOT NULL,
+  id text NOT NULL,
+  started_at bigint,
+  version text,
+  entries integer NOT NULL DEFAULT 0,
+  seen integer NOT NULL DEFAULT 0,
+  commands integer NOT NULL DEFAULT 0,
+  retries integer NOT NULL DEFAULT 0,
+  stalls integer NOT NULL DEFAULT 0,
+  parked boolean NOT NULL DEFAULT false,
+  cancelled boolean NOT NULL DEFAULT false,
+  error text,
+  outbox text,
+  ending text,
+  PRIMARY KEY (queue, id),
+  FOREIGN KEY (queue, id) REFERENCES job (queue, id) ON DELETE CASCADE
+);
+CREATE TABLE IF NOT EXISTS task_backend_journal (
+  queue text NOT NULL, id text NOT NULL, position integer NOT NULL, entry text NOT NULL,
+  PRIMARY KEY (queue, id, position),
+  FOREIGN KEY (queue, id) REFERENCES task_backend_workflow (queue, id) ON DELETE CASCADE
+);
+CREATE TABLE IF NOT EXISTS task_backend_timer (
+  queue text NOT NULL, id text NOT NULL, n integer NOT NULL, due_at bigint NOT NULL,
+  PRIMARY KEY (queue, id, n),
+  FOREIGN KEY (queue, id) REFERENCES task_backend_workflow (queue, id) ON DELETE CASCADE
+);
+CREATE TABLE IF NOT EXISTS task_backend_child (
+  queue text NOT NULL, id text NOT NULL, n integer NOT NULL, run text NOT NULL,
+  PRIMARY KEY (queue, id, n),
+  FOREIGN KEY (queue, id) REFERENCES task_backend_workflow (queue, id) ON DELETE CASCADE
+);
+CREATE TABLE IF NOT EXISTS task_backend_signal (
+  queue text NOT NULL, id text NOT NULL, dedupe_id text NOT NULL,
+  PRIMARY KEY (queue, id, dedupe_id),
+  FOREIGN KEY (queue, id) REFERENCES task_backend_workflow (queue, id) ON DELETE CASCADE
+);
+
+-- Fails unless the token still holds the job, which is then locked.
+CREATE OR REPLACE FUNCTION task_backend_hold(p_queue text, p_id text, p_token text) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+  PERFORM 1 FROM job WHERE queue = p_queue AND id = p_id AND state = 'active' AND lock_token = p_token FOR UPDATE;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'task-backend: job % is held by another', p_id USING ERRCODE = 'BM001', DETAIL = '-6';
+  END IF;
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION task_backend_append(p_queue text, p_id text, p_entry text) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+  v_position integer;
+  v_parked boolean;
+BEGIN
+  SELECT entries, parked INTO v_position, v_parked FROM task_backend_workflow WHERE queue = p_queue AND id = p_id FOR UPDATE;
+  INSERT INTO task_backend_journal VALUES (p_queue, p_id, v_position, p_entry);
+  UPDATE task_backend_workflow SET entries = v_position + 1, parked = false WHERE queue = p_queue AND id = p_id;
+  IF v_parked THEN
+    PERFORM promote(p_queue, p_id);
+  END IF;
+END;
+$$;
+
+-- Tells the workflow that started a run, once, as long as it is not settling itself.
+CREATE OR REPLACE FUNCTION task_backend_tell(p_queue text, p_id text, p_n integer, p_entry text) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+  IF p_n IS NULL THEN
+    RETURN;
+  END IF;
+  PERFORM 1 FROM task_backend_workflow WHERE queue = p_queue AND id = p_id AND started_at IS NOT NULL FOR UPDATE;
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  DELETE FROM task_backend_child WHERE queue = p_queue AND id = p_id AND n = p_n;
+  IF FOUND THEN
+    PERFORM task_backend_append(p_queue, p_id, p_entry);
+  END IF;
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION task_backend_send(p_queue text, p_id text, p_entry text, p_dedupe_id text, p_workflow boolean) RETURNS text
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+  v_started integer;
+  v_finished bigint;
+  v_ending text;
+  v_begun bigint;
+BEGIN
+  SELECT attempts_started, finished_at_ms INTO v_started, v_finished FROM job WHERE queue = p_queue AND id = p_id;
+  IF NOT FOUND THEN
+    RETURN 'unknown';
+  END IF;
+  IF v_finished IS NOT NULL THEN
+    RETURN 'settled';
+  END IF;
+  BEGIN
+    INSERT INTO task_backend_workflow (queue, id) VALUES (p_queue, p_id) ON CONFLICT DO NOTHING;
+  EXCEPTION WHEN foreign_key_violation THEN
+    RETURN 'unknown';
+  END;
+  SELECT ending, started_at INTO v_ending, v_begun FROM task_backend_workflow WHERE queue = p_queue AND id = p_id FOR UPDATE;
+  PERFORM 1 FROM job WHERE queue = p_queue AND id = p_id AND finished_at_ms IS NULL FOR UPDATE;
+  IF NOT FOUND OR v_ending IS NOT NULL THEN
+    DELETE FROM task_backend_workflow WHERE queue = p_queue AND id = p_id AND v_ending IS NULL;
+    RETURN 'settled';
+  END IF;
+  IF NOT p_workflow AND v_begun IS NULL AND v_started > 0 THEN
+    DELETE FROM task_backend_workflow WHERE queue = p_queue AND id = p_id;
+    RETURN 'not-a-workflow';
+  END IF;
+  IF p_dedupe_id IS NOT NULL THEN
+    INSERT INTO task_backend_signal VALUES (p_queue, p_id, p_dedupe_id) ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+      RETURN 'accepted';
+    END IF;
+  END IF;
+  PERFORM task_backend_append(p_queue, p_id, p_entry);
+  RETURN 'accepted';
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION task_backend_cancel(
+  p_queue text, p_id text, p_token text, p_now bigint, p_entry text, p_reason text, p_stacktrace jsonb, p_keep_age bigint,
+  p_run text, p_parent_queue text, p_parent_id text, p_parent_n integer, p_parent_entry text
+) RETURNS text
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+  v_begun bigint;
+  v_cancelled boolean;
+  v_state job_state;
+BEGIN
+  SELECT started_at, cancelled INTO v_begun, v_cancelled FROM task_backend_workflow WHERE queue = p_queue AND id = p_id FOR UPDATE;
+  SELECT state INTO v_state FROM job WHERE queue = p_queue AND id = p_id FOR UPDATE;
+  IF NOT FOUND THEN
+    RETURN 'unknown';
+  END IF;
+  IF v_state IN ('completed', 'failed') THEN
+    RETURN 'settled';
+  END IF;
+  -- A workflow may have begun between the two locks.
+  IF v_begun IS NULL THEN
+    SELECT started_at, cancelled INTO v_begun, v_cancelled FROM task_backend_workflow WHERE queue = p_queue AND id = p_id;
+  END IF;
+  IF v_begun IS NOT NULL THEN
+    IF NOT v_cancelled THEN
+      UPDATE task_backend_workflow SET cancelled = true, parked = false WHERE queue = p_queue AND id = p_id;
+      PERFORM task_backend_append(p_queue, p_id, p_entry);
+      PERFORM promote(p_queue, p_id);
+    END IF;
+    RETURN 'requested';
+  END IF;
+  UPDATE job SET state = 'active', lock_token = p_token, locked_until_ms = p_now + 30000, process_at_ms = NULL
+   WHERE queue = p_queue AND id = p_id;
+  DELETE FROM task_backend_workflow WHERE queue = p_queue AND id = p_id;
+  PERFORM move_to_failed(p_queue, p_id, p_token, p_reason, p_stacktrace, p_now, false, p_keep_age, NULL);
+  PERFORM task_backend_tell(p_parent_queue, p_parent_id, p_parent_n, p_parent_entry);
+  IF v_state = 'active' THEN
+    PERFORM pg_notify('task_backend', p_run);
+  END IF;
+  RETURN 'requested';
+END;
+$$;
+
+-- Settles a job; a value makes it completed, its absence failed.
+CREATE OR REPLACE FUNCTION task_backend_settle(
+  p_queue text, p_id text, p_token text, p_value jsonb, p_reason text, p_stacktrace jsonb, p_now bigint, p_keep_age bigint
+) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+  IF p_value IS NOT NULL THEN
+    PERFORM move_to_completed(p_queue, p_id, p_token, p_value, p_now, false, p_keep_age, NULL);
+  ELSE
+    PERFORM move_to_failed(p_queue, p_id, p_token, p_reason, p_stacktrace, p_now, false, p_keep_age, NULL);
+  END IF;
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION task_backend_finish_step(
+  p_queue text, p_id text, p_token text, p_value jsonb, p_reason text, p_stacktrace jsonb, p_now bigint, p_keep_age bigint,
+  p_parent_queue text, p_parent_id text, p_parent_n integer, p_parent_entry text,
+  p_fetch boolean, p_lock_ms bigint, p_worker text, p_limiter_max integer, p_limiter_duration bigint
+) RETURNS SETOF job
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+  PERFORM task_backend_settle(p_queue, p_id, p_token, p_value, p_reason, p_stacktrace, p_now, p_keep_age);
+  PERFORM task_backend_tell(p_parent_queue, p_parent_id, p_parent_n, p_parent_entry);
+  IF p_fetch THEN
+    RETURN QUERY SELECT * FROM move_to_active(p_queue, p_token, p_lock_ms, p_now, p_worker, p_limiter_max, p_limiter_duration);
+  END IF;
+END;
+$$;
+
+-- Answers with the runs that it started and that are unsettled; where there are none, or with force, it settles.
+CREATE OR REPLACE FUNCTION task_backend_finish_workflow(
+  p_queue text, p_id text, p_token text, p_value jsonb, p_reason text, p_stacktrace jsonb, p_now bigint, p_keep_age bigint,
+  p_parent_queue text, p_parent_id text, p_parent_n integer, p_parent_entry text, p_force boolean, p_ending text
+) RETURNS text[]
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+  v_children text[];
+BEGIN
+  PERFORM 1 FROM task_backend_workflow WHERE queue = p_queue AND id = p_id FOR UPDATE;
+  PERFORM task_backend_hold(p_queue, p_id, p_token);
+  IF NOT p_force THEN
+    v_children := array(SELECT run FROM task_backend_child WHERE queue = p_queue AND id = p_id ORDER BY n);
+    IF cardinality(v_children) > 0 THEN
+      UPDATE task_backend_workflow SET ending = p_ending WHERE queue = p_queue AND id = p_id;
+      RETURN v_children;
+    END IF;
+  END IF;
+  DELETE FROM task_backend_workflow WHERE queue = p_queue AND id = p_id;
+  PERFORM task_backend_settle(p_queue, p_id, p_token, p_value, p_reason, p_stacktrace, p_now, p_keep_age);
+  PERFORM task_backend_tell(p_parent_queue, p_parent_id, p_parent_n, p_parent_entry);
+  RETURN ARRAY[]::text[];
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION task_backend_load(p_queue text, p_id text, p_token text, p_now bigint, p_from integer, p_version text)
+RETURNS TABLE (o_entries text[], o_seen integer, o_commands integer, o_retries integer, o_started_at bigint, o_version text, o_outbox text, o_ending text)
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+  v_timer record;
+BEGIN
+  BEGIN
+    INSERT INTO task_backend_workflow AS w (queue, id, started_at, version) VALUES (p_queue, p_id, p_now, p_version)
+    ON CONFLICT (queue, id) DO UPDATE
+      SET started_at = COALESCE(w.started_at, p_now), version = COALESCE(w.version, p_version), parked = false;
+  EXCEPTION WHEN foreign_key_violation THEN
+    NULL;
+  END;
+  PERFORM task_backend_hold(p_queue, p_id, p_token);
+  FOR v_timer IN
+    DELETE FROM task_backend_timer WHERE queue = p_queue AND id = p_id AND due_at <= p_now RETURNING n, due_at
+  LOOP
+    PERFORM task_backend_append(p_queue, p_id, json_build_object('type', 'fired', 'n', v_timer.n, 'atMs', p_now)::text);
+  END LOOP;
+  RETURN QUERY
+    SELECT array(SELECT j.entry FROM task_backend_journal j WHERE j.queue = p_queue AND j.id = p_id AND j.position >= p_from ORDER BY j.position),
+           w.seen, w.commands, w.retries, w.started_at, w.version, w.outbox, w.ending
+      FROM task_backend_workflow w WHERE w.queue = p_queue AND w.id = p_id;
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION task_backend_commit(p_queue text, p_id text, p_token text, p_tick jsonb, p_park boolean, p_length integer, p_far bigint)
+RETURNS text
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+  v_entries integer;
+  v_until bigint;
+BEGIN
+  SELECT entries INTO v_entries FROM task_backend_workflow WHERE queue = p_queue AND id = p_id FOR UPDATE;
+  PERFORM task_backend_hold(p_queue, p_id, p_token);
+  IF p_tick IS NOT NULL THEN
+    INSERT INTO task_backend_journal
+      SELECT p_queue, p_id, v_entries + ord - 1, entry FROM jsonb_array_elements_text(p_tick->'entries') WITH ORDINALITY AS e(entry, ord);
+    v_entries := v_entries + jsonb_array_length(p_tick->'entries');
+    INSERT INTO task_backend_timer
+      SELECT p_queue, p_id, (timer->>0)::integer, ceil((timer->>1)::numeric)::bigint FROM jsonb_array_elements(p_tick->'timers') AS t(timer);
+    DELETE FROM task_backend_timer
+     WHERE queue = p_queue AND id = p_id AND n IN (SELECT value::integer FROM jsonb_array_elements_text(p_tick->'cancelledTimers'));
+    INSERT INTO task_backend_child
+      SELECT p_queue, p_id, (child->>0)::integer, child->>1 FROM jsonb_array_elements(p_tick->'children') AS c(child);
+    UPDATE task_backend_workflow
+       SET entries = v_entries, seen = (p_tick->>'seen')::integer, commands = (p_tick->>'commands')::integer,
+           stalls = (p_tick->>'stalls')::integer, retries = 0, error = NULL, outbox = COALESCE(p_tick->>'outbox', outbox)
+     WHERE queue = p_queue AND id = p_id;
+  END IF;
+  IF NOT p_park THEN
+    RETURN 'done';
+  END IF;
+  UPDATE task_backend_workflow SET outbox = NULL WHERE queue = p_queue AND id = p_id AND outbox IS NOT NULL;
+  IF v_entries > p_length THEN
+    RETURN 'more';
+  END IF;
+  SELECT min(due_at) INTO v_until FROM task_backend_timer WHERE queue = p_queue AND id = p_id;
+  UPDATE task_backend_workflow SET parked = true WHERE queue = p_queue AND id = p_id;
+  PERFORM move_to_delayed(p_queue, p_id, p_token, COALESCE(v_until, p_far), 0, true, NULL, NULL);
+  RETURN 'done';
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION task_backend_postpone(p_queue text, p_id text, p_token text, p_until bigint, p_delay bigint, p_error text, p_stalls integer)
+RETURNS text
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+  PERFORM 1 FROM task_backend_workflow WHERE queue = p_queue AND id = p_id FOR UPDATE;
+  PERFORM task_backend_hold(p_queue, p_id, p_token);
+  IF p_error IS NOT NULL THEN
+    UPDATE task_backend_workflow SET retries = retries + 1, error = p_error, stalls = p_stalls WHERE queue = p_queue AND id = p_id;
+  END IF;
+  PERFORM move_to_delayed(p_queue, p_id, p_token, p_until, p_delay, true, NULL, NULL);
+  RETURN 'done';
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION task_backend_version() RETURNS integer LANGUAGE sql AS 'SELECT ${FUNCTIONS_VERSION}';
+`;

@@ -1,0 +1,66 @@
+import type { PostgresConnection } from "bullmq";
+
+const CHANNELS = ["bullmq_jobs", "bullmq_events", "task_backend"] as const;
+type Channel = (typeof CHANNELS)[number];
+
+const RETRY_MS = 500;
+
+/**
+ * The one LISTEN connection of a backend. BullMQ notifies `bullmq_jobs` and `bullmq_events` with a queue's name; we notify
+ * `task_backend` with the id of a cancelled run. After a break everything is announced, because anything may have been missed.
+ */
+export class Listener {
+  readonly #connection: PostgresConnection;
+  readonly #listeners = new Map<Channel, Set<(payload: string | undefined) => void>>();
+  #listening: Promise<void> | undefined;
+  #closed = false;
+
+  constructor(connection: PostgresConnection) {
+    this.#connection = connection;
+    connection.on("listenerinvalidated", () => {
+      this.#listening = undefined;
+      if (!this.#closed && this.#listeners.size > 0) void this.#listenAgain();
+    });
+  }
+
+  /** Resolves once what is notified from now on is heard. */
+  async on(channel: Channel, listener: (payload: string | undefined) => void): Promise<() => void> {
+    const listeners = this.#listeners.get(channel) ?? new Set();
+    this.#listeners.set(channel, listeners.add(listener));
+    this.#listening ??= this.#listen();
+    await this.#listening;
+    return () => listeners.delete(listener);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#listeners.clear();
+  }
+
+  async #listen(): Promise<void> {
+    try {
+      const client = await this.#connection.getListenClient();
+      client.on("notification", ({ channel, payload }: { channel: string; payload?: string }) => this.#tell(channel as Channel, payload));
+      for (const channel of CHANNELS) await client.query(`LISTEN ${channel}`);
+    } catch (error) {
+      this.#listening = undefined;
+      throw error;
+    }
+  }
+
+  async #listenAgain(): Promise<void> {
+    while (!this.#closed) {
+      try {
+        await (this.#listening ??= this.#listen());
+        for (const channel of CHANNELS) this.#tell(channel, undefined);
+        return;
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS).unref());
+      }
+    }
+  }
+
+  #tell(channel: Channel, payload: string | undefined): void {
+    for (const listener of this.#listeners.get(channel) ?? []) listener(payload);
+  }
+}

@@ -1,0 +1,29 @@
+import type { Json } from "@task-backend/core/adapter";
+
+const PROGRESS_EVERY_MS = 50;
+
+/** Writes the last value of progress, not each. */
+export class ProgressWriter {
+  readonly #write: (value: string) => Promise<void>;
+  #value: Json | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(write: (value: string) => Promise<void>) {
+    this.#write = write;
+  }
+
+  set(value: Json): void {
+    this.#value = value;
+    this.#timer ??= setTimeout(() => void this.flush(), PROGRESS_EVERY_MS);
+  }
+
+  async flush(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#value === undefined) return;
+    const value = JSON.stringify(this.#value);
+    this.#value = undefined;
+    // A value that is lost with the connection is followed by the next.
+    await this.#write(value).catch(() => {});
+  }
+}

@@ -1,0 +1,131 @@
+import { BackendUnavailableError } from "@task-backend/core/adapter";
+import { Redis, type Cluster, type RedisOptions } from "ioredis";
+import { SCRIPTS } from "./scripts.ts";
+
+/** How long a call waits for a connection that is being made anew. */
+const READY_MS = 2_000;
+/** A command under way when the connection breaks is tried this often again; all of ours may be carried out twice. */
+const RETRIES = 3;
+const RECONNECT_MAX_MS = 1_000;
+
+type Client = Redis | Cluster;
+
+/**
+ * The connections of one backend: one for calls, which fail soon when Redis is away; one for workers, which wait for it
+ * to come back; one for what others announce.
+ */
+export class RedisConnections {
+  readonly #given: string | Client | RedisOptions;
+  readonly #clients: Client[] = [];
+  #producer: Client | undefined;
+  #worker: Client | undefined;
+  #subscriber: Client | undefined;
+  readonly #listeners = new Map<string, Set<(message: string) => void>>();
+
+  constructor(given: string | Client | RedisOptions) {
+    this.#given = given;
+  }
+
+  get producer(): Client {
+    if (!this.#producer) throw new BackendUnavailableError("The connection to Redis is not open.");
+    return this.#producer;
+  }
+
+  async open(signal: AbortSignal): Promise<Client> {
+    this.#producer = this.#make({ maxRetriesPerRequest: RETRIES });
+    const client = this.#producer;
+    const failed = new Promise<never>((_, reject) => {
+      client.once("error", (error: Error) => client.status !== "ready" && reject(error));
+      signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+    });
+    try {
+      await Promise.race([this.ready(Number.MAX_SAFE_INTEGER), failed]);
+      await Promise.race([client.ping(), failed]);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    failed.catch(() => {});
+    return client;
+  }
+
+  /** The connection that all workers of this process share, beside the blocking one of each queue. */
+  worker(): Client {
+    return (this.#worker ??= this.#make({ maxRetriesPerRequest: null }));
+  }
+
+  get isReady(): boolean {
+    return this.producer.status === "ready";
+  }
+
+  healthy(): boolean {
+    return (this.#worker ?? this.#producer)?.status === "ready";
+  }
+
+  /** A blocking connection for BullMQ's QueueEvents is made by BullMQ from this one. */
+  events(): Client {
+    return this.worker();
+  }
+
+  /**
+   * Before a call of a producer: commands must not pile up for a server that is away, and be carried out long after the
+   * call was given up.
+   * @throws BackendUnavailableError
+   */
+  async ready(withinMs = READY_MS): Promise<void> {
+    const client = this.producer;
+    if (client.status === "ready") return;
+    let timer: NodeJS.Timeout | undefined;
+    let onReady: (() => void) | undefined;
+    const ready = await new Promise<boolean>((resolve) => {
+      onReady = () => resolve(true);
+      client.once("ready", onReady);
+      timer = setTimeout(() => resolve(false), Math.min(withinMs, 2 ** 31 - 1));
+    });
+    clearTimeout(timer);
+    client.removeListener("ready", onReady as () => void);
+    if (!ready) throw new BackendUnavailableError(`There is no connection to Redis (${client.status}).`);
+  }
+
+  async subscribe(channel: string, listener: (message: string) => void): Promise<() => void> {
+    const listeners = this.#listeners.get(channel) ?? new Set();
+    this.#listeners.set(channel, listeners.add(listener));
+    if (!this.#subscriber) {
+      this.#subscriber = this.#make({ maxRetriesPerRequest: null });
+      this.#subscriber.on("message", (from: string, message: string) => {
+        for (const one of this.#listeners.get(from) ?? []) one(message);
+      });
+    }
+    await this.#subscriber.subscribe(channel);
+    return () => listeners.delete(listener);
+  }
+
+  close(): void {
+    for (const client of this.#clients.splice(0)) client.disconnect();
+  }
+
+  #make(overrides: RedisOptions): Client {
+    const options: RedisOptions = { retryStrategy: (times) => Math.min(50 * times, RECONNECT_MAX_MS), ...overrides };
+    const given = this.#given;
+    const client =
+      typeof given === "string"
+        ? new Redis(given, options)
+        : isClient(given)
+          ? isCluster(given)
+            ? given.duplicate([], { redisOptions: overrides })
+            : given.duplicate(overrides)
+          : new Redis({ ...options, ...given, ...overrides });
+    client.on("error", () => {});
+    for (const [name, { lua, numberOfKeys }] of Object.entries(SCRIPTS)) client.defineCommand(name, { lua, numberOfKeys });
+    this.#clients.push(client);
+    return client;
+  }
+}
+
+function isClient(given: object): given is Client {
+  return "duplicate" in given && "defineCommand" in given;
+}
+
+function isCluster(client: Client): client is Cluster {
+  return "nodes" in client;
+}

@@ -1,0 +1,52 @@
+import { randomBytes } from "node:crypto";
+import { createRequire } from "node:module";
+import type { EngineUnderTest } from "@task-backend/conformance";
+import { bullmq, type BullmqOptions } from "@task-backend/bullmq";
+import { createBackend, silentLogger } from "@task-backend/core";
+import { TcpProxy } from "../../engines/tcp-proxy.ts";
+
+/** A short lock, so that lost workers are noticed within a test's patience. PostgreSQL takes longer to renew it when all cases run at once. */
+const LOCKS = { redis: "3s", postgres: "5s" } as const;
+const STALLED_INTERVAL = "1s";
+
+/** BullMQ on the server of that URL, within a prefix or schema of its own. */
+export function bullmqUnderTest(name: string, url: string): EngineUnderTest {
+  const postgres = url.startsWith("postgres");
+  const lock = LOCKS[postgres ? "postgres" : "redis"];
+  const own = `test_${randomBytes(4).toString("hex")}`;
+  let instances = 0;
+  const options = (space: string, at = url): BullmqOptions => ({
+    url: at,
+    ...(postgres ? { schema: space, poolSize: 4 } : { prefix: `{${space}}` }),
+    lock,
+    stalledInterval: STALLED_INTERVAL,
+  });
+  const withQuery = new URL(url);
+  for (const [key, value] of Object.entries({
+    lock,
+    stalledInterval: STALLED_INTERVAL,
+    ...(postgres ? { schema: own } : { prefix: `{${own}}` }),
+  })) {
+    withQuery.searchParams.set(key, value);
+  }
+  return {
+    name,
+    createAdapter: (given) =>
+      given ? bullmq({ ...options(`${own}_retention${++instances}`), retention: given.retentionMs }) : bullmq(options(own)),
+    env: { TASK_BACKEND_TYPE: createRequire(import.meta.url).resolve("@task-backend/bullmq"), TASK_BACKEND_URL: withQuery.href },
+    outage: async () => {
+      const server = new URL(url);
+      const proxy = await TcpProxy.open({ host: server.hostname, port: Number(server.port) });
+      const through = new URL(url);
+      through.host = `127.0.0.1:${proxy.port}`;
+      const space = `${own}_outage${++instances}`;
+      // Tables are made before the time of the calls is short.
+      await (await createBackend(bullmq(options(space)), { log: silentLogger })).close();
+      return {
+        createAdapter: () => bullmq(options(space, through.href)),
+        begin: () => proxy.cut(),
+        end: () => proxy.restore(),
+      };
+    },
+  };
+}
