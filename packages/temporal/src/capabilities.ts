@@ -1,0 +1,55 @@
+import type { Capabilities } from "@task-backend/core/adapter";
+import type { TemporalSettings } from "./options.ts";
+
+/** Temporal refuses payloads above 2 MB; what we put around ours is small. */
+const MAX_PAYLOAD_BYTES = 1_900_000;
+
+/** How long a run waits for the worker that has it in its cache, before any other may take it further. */
+export const STICKY_MS = 5_000;
+/** Temporal's own limit for one step of a workflow with a worker. */
+const WORKFLOW_TASK_MS = 10_000;
+
+/** What was found on connecting. */
+export interface Observed {
+  readonly version: string;
+  readonly retentionMs: number;
+  /** Whether activities can run outside workflows, which is what tasks are. */
+  readonly standalone: boolean;
+  readonly priorities: boolean;
+}
+
+export function capabilitiesOf(settings: TemporalSettings, { version, retentionMs, priorities }: Observed): Capabilities {
+  return {
+    engine: "temporal",
+    version,
+    where: `${settings.address}, namespace ${settings.namespace}`,
+    features: {
+      lostStarts: "native",
+      backoff: "native",
+      retryAfter: "native",
+      timeout: "emulated",
+      cancelWaiting: "native",
+      cancelRunning: "native",
+      priority: priorities ? "approximate" : "unsupported",
+      delay: "native",
+      idempotency: "native",
+      idempotencyWithDelay: "native",
+      unknownName: "emulated",
+      release: "emulated",
+      progress: "native",
+      nullCharacters: "native",
+      loneSurrogates: "native",
+      keyOrder: "native",
+      waitingStatuses: "native",
+      workflows: "native",
+    },
+    limits: {
+      maxPayloadBytes: MAX_PAYLOAD_BYTES,
+      maxJournalBytes: MAX_PAYLOAD_BYTES,
+      priorityLevels: priorities ? 5 : 1,
+      retentionMs,
+      recoveryMs: settings.heartbeatTimeoutMs + STICKY_MS + WORKFLOW_TASK_MS + 2_000,
+      timerLatenessMs: 2_500,
+    },
+  };
+}

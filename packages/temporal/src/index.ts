@@ -1,0 +1,3 @@
+export { createAdapter, temporal } from "./adapter.ts";
+export type { TemporalNativeOptions } from "./native.ts";
+export type { TemporalOptions } from "./options.ts";

@@ -1,0 +1,191 @@
+import { createHash, randomUUID } from "node:crypto";
+import {
+  BackendUnavailableError,
+  cancelledRecord,
+  TaskBackendError,
+  type ErrorRecord,
+  type Json,
+  type RunRecord,
+  type RunRequest,
+  type RunStatus,
+  type Settlement,
+} from "@task-backend/core/adapter";
+import type { ActivityExecutionDescription, WorkflowExecutionDescription } from "@temporalio/client";
+import { ApplicationFailure } from "@temporalio/common";
+import { detailOf } from "./failure.ts";
+import type { Beat } from "./wire.ts";
+
+// ---- ids ----
+
+/** What a run is in Temporal. */
+export interface RunRef {
+  readonly kind: "activity" | "workflow";
+  readonly id: string;
+}
+
+export function toRunId({ kind, id }: RunRef): string {
+  return `${kind}:${id}`;
+}
+
+export function toRef(runId: string): RunRef | undefined {
+  const [, kind, id] = /^(activity|workflow):(.+)$/s.exec(runId) ?? [];
+  return kind && id ? { kind: kind as RunRef["kind"], id } : undefined;
+}
+
+/** Begins with the name, for people; follows from the idempotency key, where there is one. */
+export function newId({ name, queue, idempotencyKey }: RunRequest): string {
+  if (idempotencyKey === undefined) return `${name}-${randomUUID()}`;
+  return `${name}-key-${createHash("sha256")
+    .update(JSON.stringify([name, queue, idempotencyKey]))
+    .digest("hex")
+    .slice(0, 40)}`;
+}
+
+// ---- settlements ----
+
+/** How a failure of Temporal settles a run. */
+export function failedAs(
+  name: string,
+  failure: unknown,
+): { readonly status: RunStatus; readonly error: ErrorRecord; readonly attempts?: number; readonly beat?: Beat } {
+  const causes = causesOf(failure);
+  for (const cause of causes) {
+    const ours = detailOf(cause);
+    if (ours) {
+      const { status, error, attempts, beat } = ours;
+      return { status: status as RunStatus, error, attempts, ...(beat && { beat }) };
+    }
+  }
+  if (causes.some(({ name: type }) => type === "CancelledFailure" || type === "TerminatedFailure"))
+    return { status: "cancelled", error: cancelledRecord(name) };
+  const cause = causes.at(-1);
+  const type = cause instanceof ApplicationFailure ? (cause.type ?? "Error") : (cause?.name ?? "Error");
+  return { status: "failed", error: { name: type, message: cause?.message ?? "", code: "ENGINE_FAILED", retryable: false } };
+}
+
+function causesOf(failure: unknown): Error[] {
+  const causes: Error[] = [];
+  for (let cause = failure; cause instanceof Error && causes.length < 20; cause = cause.cause) causes.push(cause);
+  return causes;
+}
+
+export function toSettlement(id: string, name: string, failure: unknown): Settlement {
+  const { status, error } = failedAs(name, failure);
+  return { id, name, status, error };
+}
+
+// ---- records ----
+
+const ms = (date: Date | undefined): number | undefined => date?.getTime();
+
+/** What is known of a task that is not settled, wherever Temporal keeps its attempts. */
+export interface OpenTask {
+  readonly id: string;
+  readonly name: string;
+  readonly queue: string;
+  readonly submittedAtMs: number;
+  readonly dueAtMs: number;
+  /** The number of the attempt that runs, or comes next. */
+  readonly attempt: number;
+  readonly running: boolean;
+  readonly lastStartedAtMs: number | undefined;
+  readonly lastFailure: Error | undefined;
+  readonly beat: Beat;
+}
+
+export function openRecord(task: OpenTask): RunRecord {
+  const { id, name, queue, submittedAtMs, dueAtMs, attempt, beat, lastFailure } = task;
+  const released = beat.released ?? 0;
+  const { progress, startedAtMs = task.lastStartedAtMs } = beat;
+  const common = { id, name, queue, submittedAtMs, ...(progress !== undefined && { progress }) };
+  const started = startedAtMs !== undefined && { startedAtMs };
+  if (task.running) return { ...common, status: "running", attempts: attempt - released, ...started };
+  const attempts = attempt - 1 - released;
+  if (attempts <= 0) return { ...common, status: attempt === 1 && dueAtMs > Date.now() ? "scheduled" : "pending", attempts: 0 };
+  const last = detailOf(lastFailure);
+  // An attempt that was given back is neither charged nor a failure.
+  const error = last?.status === "released" ? beat.failed?.error : last?.error;
+  return { ...common, status: "retrying", attempts, ...started, ...(error && { error }) };
+}
+
+/** A standalone activity as a record. */
+export async function activityRecord(id: string, description: ActivityExecutionDescription): Promise<RunRecord> {
+  const { activityType: name, taskQueue: queue, status, attempt } = description;
+  const beat: Beat = (description.hasHeartbeatDetails && (await description.getHeartbeatDetails<Beat>())) || {};
+  const released = beat.released ?? 0;
+  const submittedAtMs = ms(description.scheduleTime) ?? 0;
+  if (status === "RUNNING" || status === "PAUSED") {
+    return openRecord({
+      id,
+      name,
+      queue,
+      submittedAtMs,
+      dueAtMs: submittedAtMs + (description.startDelayMs ?? 0),
+      attempt,
+      running: description.runState === "STARTED" || description.runState === "CANCEL_REQUESTED",
+      lastStartedAtMs: ms(description.lastStartedTime),
+      lastFailure: attempt > 1 && description.hasLastFailure ? await description.getLastFailure() : undefined,
+      beat,
+    });
+  }
+  const common = { id, name, queue, submittedAtMs, ...(beat.progress !== undefined && { progress: beat.progress }) };
+  const startedAtMs = beat.startedAtMs ?? ms(description.lastStartedTime);
+  const started = (attempts: number) => (startedAtMs === undefined || attempts < 1 ? {} : { startedAtMs });
+  const finished = { finishedAtMs: ms(description.closeTime) ?? Date.now() };
+  if (status === "COMPLETED") {
+    const attempts = attempt - released;
+    const output = description.hasResult ? ((await description.getResult<Json>()) ?? null) : null;
+    return { ...common, status: "completed", attempts, ...started(attempts), ...finished, output };
+  }
+  const failure = description.hasOutcomeFailure ? await description.getOutcomeFailure() : undefined;
+  const cancelled = status === "CANCELED" || status === "TERMINATED";
+  const {
+    attempts = waitingAttempts(description, released),
+    beat: _,
+    ...how
+  } = cancelled ? { status: "cancelled" as const, error: cancelledRecord(name), beat: undefined } : failedAs(name, failure);
+  return { ...common, ...how, attempts, ...started(attempts), ...finished };
+}
+
+function waitingAttempts({ attempt, lastStartedTime, runState }: ActivityExecutionDescription, released: number): number {
+  if (!lastStartedTime) return 0;
+  return attempt - released - (runState === "SCHEDULED" ? 1 : 0);
+}
+
+/** A workflow execution that is not settled, as a record. */
+export function workflowRecord(id: string, description: WorkflowExecutionDescription, tickFailure: Error | undefined): RunRecord {
+  const { type: name, taskQueue: queue, startTime, executionTime, historyLength } = description;
+  const submittedAtMs = startTime.getTime();
+  const dueAtMs = executionTime?.getTime() ?? submittedAtMs;
+  const begun = historyLength > 2;
+  const tick = detailOf(tickFailure);
+  const error = tick?.status === "retrying" ? tick.error : undefined;
+  const status: RunStatus = error ? "retrying" : begun ? "running" : dueAtMs > Date.now() ? "scheduled" : "pending";
+  return {
+    id,
+    name,
+    queue,
+    status,
+    attempts: begun ? 1 : 0,
+    submittedAtMs,
+    ...(begun && { startedAtMs: dueAtMs }),
+    ...(error && { error }),
+  };
+}
+
+// ---- errors ----
+
+const REMEDIES: readonly (readonly [RegExp, string])[] = [
+  [/ECONNREFUSED|UNAVAILABLE|connect/i, "Start the server, or set TEMPORAL_ADDRESS to where it runs"],
+  [/ENOTFOUND|Name resolution/i, "Check the host in TEMPORAL_ADDRESS"],
+  [/UNAUTHENTICATED|PERMISSION_DENIED|unauthorized/i, "Check TEMPORAL_API_KEY, or the TLS files"],
+];
+
+/** What the client threw, with what to do about it. Errors of ours stay as they are. */
+export function toUnavailable(cause: unknown, address: string): Error {
+  if (cause instanceof TaskBackendError) return cause;
+  const { message = String(cause), cause: inner } = cause as { message?: string; cause?: { message?: string } };
+  const text = `${message}${inner?.message ? ` (${inner.message})` : ""}`;
+  const remedy = REMEDIES.find(([pattern]) => pattern.test(text))?.[1];
+  return new BackendUnavailableError(`Temporal at ${address} cannot be used: ${text}.${remedy ? ` ${remedy}.` : ""}`, { cause });
+}

@@ -1,0 +1,106 @@
+import { cancelledRecord, type Json, type RunRecord } from "@task-backend/core/adapter";
+import type { Client, WorkflowExecutionDescription } from "@temporalio/client";
+import {
+  decodeFromPayloadsAtIndex,
+  decodeOptionalFailureToOptionalError,
+  encodeToPayloads,
+} from "@temporalio/common/lib/internal-non-workflow/codec-helpers.js";
+import { openRecord, toRunId } from "./mapping.ts";
+import { ONE_ACTIVITY, type Beat, type Meta, type TaskEnd } from "./wire.ts";
+
+/*
+ * A task on a server that cannot run activities outside workflows is a workflow of one activity. How far it is, the server
+ * tells while it goes on; how it went, its short history: the activity returns its last heartbeat with its output.
+ */
+
+/** Its whole history, and of a real workflow enough to tell. */
+const EVENTS = 40;
+/** Started, and asked to end. */
+const RUNNING: readonly number[] = [2, 3];
+
+const ms = (time: { seconds?: unknown; nanos?: number | null } | null | undefined): number | undefined =>
+  time ? Number(time.seconds ?? 0) * 1_000 + Math.floor((time.nanos ?? 0) / 1e6) : undefined;
+
+/** The failure of a workflow's only activity of that id or type which has failed last, as it was thrown. */
+export function lastFailureOf(client: Client, { raw }: WorkflowExecutionDescription, type: string): Promise<Error | undefined> {
+  const activity = raw.pendingActivities?.find(({ activityType }) => activityType?.name === type);
+  return decodeOptionalFailureToOptionalError(client.options.loadedDataConverter, activity?.lastFailure);
+}
+
+/** Undefined for what is not a task, or whose worker has not begun. */
+export async function openTask(client: Client, id: string, description: WorkflowExecutionDescription): Promise<RunRecord | undefined> {
+  const { raw, type: name, taskQueue: queue, startTime } = description;
+  const activity = raw.pendingActivities?.find(({ activityId }) => activityId === ONE_ACTIVITY);
+  if (!activity) return undefined;
+  const converter = client.options.loadedDataConverter;
+  const details = activity.heartbeatDetails?.payloads;
+  return openRecord({
+    id: toRunId({ kind: "workflow", id }),
+    name,
+    queue,
+    submittedAtMs: startTime.getTime(),
+    dueAtMs: 0,
+    attempt: activity.attempt ?? 1,
+    running: RUNNING.includes(activity.state ?? 0),
+    lastStartedAtMs: ms(activity.lastStartedTime),
+    lastFailure: await decodeOptionalFailureToOptionalError(converter, activity.lastFailure),
+    beat: details?.length ? await decodeFromPayloadsAtIndex<Beat>(converter, 0, details) : {},
+  });
+}
+
+/** How a settled task went, beside its outcome. Undefined for what is not a task. */
+export async function endOf(
+  client: Client,
+  id: string,
+  description: WorkflowExecutionDescription,
+): Promise<Omit<TaskEnd, "output"> | undefined> {
+  if (description.historyLength > EVENTS) return undefined;
+  const events = await firstEvents(client, id, description.runId);
+  if (!events.some(schedulesTask)) return undefined;
+  const converter = client.options.loadedDataConverter;
+  for (const event of events) {
+    const ends =
+      event.activityTaskCompletedEventAttributes?.result ??
+      event.activityTaskCanceledEventAttributes?.details ??
+      event.workflowExecutionTerminatedEventAttributes?.details;
+    const end = ends?.payloads?.length ? await decodeFromPayloadsAtIndex<Partial<TaskEnd>>(converter, 0, ends.payloads) : undefined;
+    if (end?.attempts !== undefined) return { attempts: end.attempts, beat: end.beat ?? {} };
+  }
+  const started = events.findLast((event) => event.activityTaskStartedEventAttributes);
+  const startedAtMs = ms(started?.eventTime);
+  const attempts = started?.activityTaskStartedEventAttributes?.attempt ?? 0;
+  return { attempts, beat: startedAtMs === undefined ? {} : { startedAtMs } };
+}
+
+/** Whether it is a task as far as anybody knows: by what its submitter said, or its worker decided. */
+export async function isTask(client: Client, id: string): Promise<boolean> {
+  const events = await firstEvents(client, id);
+  const input = events[0]?.workflowExecutionStartedEventAttributes?.input?.payloads ?? [];
+  const meta = input.length > 1 ? await decodeFromPayloadsAtIndex<Meta | null>(client.options.loadedDataConverter, 1, input) : undefined;
+  return meta?.kind === "task" || events.some(schedulesTask);
+}
+
+type Events = NonNullable<NonNullable<Awaited<ReturnType<Client["workflowService"]["getWorkflowExecutionHistory"]>>["history"]>["events"]>;
+
+async function firstEvents(client: Client, workflowId: string, runId?: string): Promise<Events> {
+  const { namespace } = client.options;
+  const execution = { workflowId, ...(runId !== undefined && { runId }) };
+  const { history } = await client.workflowService.getWorkflowExecutionHistory({ namespace, execution, maximumPageSize: EVENTS });
+  return history?.events ?? [];
+}
+
+function schedulesTask({ activityTaskScheduledEventAttributes }: Events[number]): boolean {
+  return activityTaskScheduledEventAttributes?.activityId === ONE_ACTIVITY;
+}
+
+/** Ends a task that waits: its worker is not asked, and the end says how far it was. */
+export async function terminateTask(client: Client, id: string, { name, attempts, startedAtMs, progress }: RunRecord): Promise<void> {
+  const beat: Beat = { ...(startedAtMs !== undefined && { startedAtMs }), ...(progress !== undefined && { progress }) };
+  const end: TaskEnd = { attempts, beat, output: null as Json };
+  await client.workflowService.terminateWorkflowExecution({
+    namespace: client.options.namespace,
+    workflowExecution: { workflowId: id },
+    reason: cancelledRecord(name).message,
+    details: { payloads: (await encodeToPayloads(client.options.loadedDataConverter, end)) ?? [] },
+  });
+}
