@@ -1,0 +1,139 @@
+import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
+import { IdempotencyCollisionError } from "@hatchet-dev/typescript-sdk/util/errors/idempotency-collision-error.js";
+import {
+  BackendUnavailableError,
+  mapInLanes,
+  type Adapter,
+  type AdapterContext,
+  type Logger,
+  type RunRequest,
+  type SubmitOutcome,
+} from "@task-backend/core/adapter";
+import { cancelRun } from "./cancel.ts";
+import { capabilitiesOf } from "./capabilities.ts";
+import { isInternal, newClient, toUnavailable } from "./client.ts";
+import { labelsOf } from "./labels.ts";
+import { parseOptions, type HatchetOptions, type HatchetSettings } from "./options.ts";
+import { detailsOf, isWorkflowRun, readRecord } from "./records.ts";
+import { hatchetName, KEY, keyOf, Registry } from "./registry.ts";
+import { Waits } from "./waits.ts";
+import { sendWake } from "./wakes.ts";
+import { META, toInput, toMeta, toPriority } from "./wire.ts";
+import { HatchetWorker } from "./worker.ts";
+
+/**
+ * An adapter over Hatchet, for `createBackend`.
+ * @throws ConfigurationError
+ * @example
+ * const backend = await createBackend(hatchet({ token, tls: "none" }));
+ */
+export function hatchet(options: HatchetOptions = {}): Adapter {
+  return makeAdapter(parseOptions(options, process.env));
+}
+
+/** What `TASK_BACKEND_TYPE=hatchet` loads. */
+export function createAdapter({ url, options, env, log, retentionMs }: AdapterContext): Adapter {
+  const given = typeof options === "object" && options !== null ? options : {};
+  const retention = retentionMs === undefined ? {} : { retention: retentionMs };
+  return makeAdapter(parseOptions({ ...retention, ...given, ...(url !== undefined && { url }) }, env), log);
+}
+
+/** How many starts are under way at a time, of many submitted together. */
+const SUBMIT_LANES = 50;
+const SUBMIT_TRIES = 4;
+/** The server keeps settled runs for so long, unless its operator has said otherwise. */
+const KEPT_MS = 30 * 24 * 3600 * 1_000;
+
+interface Open {
+  readonly client: HatchetClient;
+  readonly registry: Registry;
+  readonly waits: Waits;
+}
+
+function makeAdapter(settings: HatchetSettings, log?: Logger): Adapter {
+  let connection: Open | undefined;
+  const retentionMs = Math.min(settings.retentionMs, KEPT_MS);
+  let closed = false;
+
+  const open = (): Open => {
+    if (!connection || closed) throw new BackendUnavailableError("The hatchet backend is not connected.");
+    return connection;
+  };
+  const call = async <T>(run: () => Promise<T>): Promise<T> => {
+    try {
+      return await run();
+    } catch (error) {
+      throw toUnavailable(error, settings.where);
+    }
+  };
+
+  const submitOne = async (request: RunRequest, after = ""): Promise<SubmitOutcome> => {
+    const { client, registry, waits } = open();
+    const key = keyOf(request);
+    await registry.ensure(request, key !== undefined);
+    const labels = Object.fromEntries(labelsOf(request).map((label) => [label, { value: 1, required: true }]));
+    const options = {
+      additionalMetadata: { [META]: JSON.stringify(toMeta(request)), ...(key !== undefined && { [KEY]: `${key}${after}` }) },
+      priority: toPriority(request.priority),
+      desiredWorkerLabels: labels,
+    };
+    const start = async (tries: number): Promise<string> => {
+      try {
+        const run = await client.admin.runWorkflow(hatchetName(request.name, key !== undefined), toInput(request), options);
+        return await run.getWorkflowRunId();
+      } catch (error) {
+        // Two of one key, or of a new name, at the same moment: one transaction gives way.
+        if (tries > 1 && isInternal(error)) return start(tries - 1);
+        throw error;
+      }
+    };
+    try {
+      const id = await start(SUBMIT_TRIES);
+      waits.expect(id, request.name);
+      return { id, deduplicated: false };
+    } catch (error) {
+      if (!(error instanceof IdempotencyCollisionError)) throw error;
+      const { existingRunExternalId: id } = error;
+      // Past the retention that was asked for the key is free again: the next run's follows from the last one's.
+      return (await readRecord(client, id, settings.retentionMs)) ? { id, deduplicated: true } : submitOne(request, `${after}.${id}`);
+    }
+  };
+
+  return {
+    connect: () =>
+      call(async () => {
+        const client = settings.client ?? newClient(settings, log);
+        connection = { client, registry: new Registry(client, retentionMs), waits: new Waits(client, settings) };
+        await client.api.tenantGet(client.tenantId);
+        const { data } = await client.api.infoGetVersion();
+        log?.info(`hatchet at ${settings.where}`);
+        return capabilitiesOf({ ...settings, retentionMs }, data.version);
+      }),
+
+    submit: (runs) => call(() => mapInLanes(runs, SUBMIT_LANES, (run) => submitOne(run))),
+
+    get: (id) => call(() => readRecord(open().client, id, settings.retentionMs)),
+
+    wait: async (id, signal) => open().waits.wait(id, signal),
+
+    cancel: (id) => call(() => cancelRun(open().client, id)),
+
+    signal: (id, { name, payload, dedupeId }) =>
+      call(async () => {
+        const { client } = open();
+        const details = await detailsOf(client, id);
+        if (!details) return "unknown";
+        if (details.done) return "settled";
+        if (details.meta.kind === "task" || (details.begun && !(await isWorkflowRun(client, details)))) return "not-a-workflow";
+        await sendWake(client, id, { entry: { type: "signal", name, payload, ...(dedupeId !== undefined && { dedupeId }) } });
+        return "accepted";
+      }),
+
+    startWorker: (request, runtime) => call(() => HatchetWorker.start(newClient(settings, log, true), request, runtime, retentionMs)),
+
+    close: async () => {
+      closed = true;
+      connection?.waits.close(new BackendUnavailableError("The hatchet backend was closed."));
+    },
+  };
+}

@@ -1,0 +1,42 @@
+import type { Capabilities } from "@task-backend/core/adapter";
+import type { HatchetSettings } from "./options.ts";
+
+/** One message of its gRPC holds 4 MB, a child's input travels in one with others. */
+const MAX_PAYLOAD_BYTES = 1_500_000;
+/** The engine's own: a worker that has not been heard of for 30 s is dead, and its runs are looked for every few seconds. */
+const RECOVERY_MS = 45_000;
+
+export function capabilitiesOf({ where, retentionMs }: HatchetSettings, version: string): Capabilities {
+  return {
+    engine: "hatchet",
+    version,
+    where,
+    features: {
+      lostStarts: "emulated",
+      backoff: "emulated",
+      retryAfter: "emulated",
+      timeout: "emulated",
+      cancelWaiting: "native",
+      cancelRunning: "native",
+      priority: "approximate",
+      delay: "emulated",
+      idempotency: "native",
+      idempotencyWithDelay: "native",
+      unknownName: "native",
+      release: "emulated",
+      progress: "emulated",
+      nullCharacters: "unsupported",
+      loneSurrogates: "unsupported",
+      keyOrder: "approximate",
+      waitingStatuses: "emulated",
+      workflows: "native",
+    },
+    limits: {
+      maxPayloadBytes: MAX_PAYLOAD_BYTES,
+      priorityLevels: 3,
+      retentionMs,
+      recoveryMs: RECOVERY_MS,
+      timerLatenessMs: 4_000,
+    },
+  };
+}

@@ -1,0 +1,75 @@
+import { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
+import { BackendUnavailableError, ConfigurationError, TaskBackendError, type Logger } from "@task-backend/core/adapter";
+import type { HatchetSettings } from "./options.ts";
+
+/** gRPC's number. */
+const NOT_FOUND = 5;
+
+/** Ready clients are used as they are; a worker gets one of its own, because a client listens for one worker's durable tasks only. */
+export function newClient({ config, client }: HatchetSettings, log: Logger | undefined, forWorker = false): HatchetClient {
+  const say = (message: string) => log?.debug(`hatchet: ${message.trim()}`);
+  const silent = () => {};
+  const logger = () => ({ debug: silent, info: silent, green: silent, util: silent, warn: say, error: say });
+  try {
+    // Callers are told at once; what a worker has to say is said in the end.
+    const retrier = forWorker ? {} : { retrier: { maxAttempts: 1 } };
+    const made = HatchetClient.init({ ...(client ? client.config : config), ...retrier, logger, log_level: "ERROR" } as never);
+    if (forWorker) insist(made);
+    return made;
+  } catch (cause) {
+    throw new ConfigurationError(`The hatchet backend cannot use its options: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** The SDK gives up telling how an attempt ended after some seconds, and the engine would wait for it without end. */
+function insist({ dispatcher }: HatchetClient): void {
+  const send = dispatcher.sendStepActionEvent.bind(dispatcher);
+  dispatcher.sendStepActionEvent = async (event) => {
+    for (;;) {
+      try {
+        return await send(event);
+      } catch (error) {
+        if (!isAway(error)) throw error;
+      }
+    }
+  };
+}
+
+/** Whether the server may answer later. */
+export function isAway(error: unknown): boolean {
+  return /UNAVAILABLE|DEADLINE_EXCEEDED|ECONNREFUSED|ECONNRESET|EPIPE|timeout|socket hang up/i.test((error as Error).message ?? "");
+}
+
+/** The server rolled back what it was asked. */
+export function isInternal(error: unknown): boolean {
+  return / INTERNAL: /.test((error as Error).message ?? "");
+}
+
+export function isNotFound(error: unknown): boolean {
+  const { code, response, message = "" } = error as { code?: unknown; response?: { status?: number }; message?: string };
+  return code === NOT_FOUND || response?.status === 404 || /NOT_FOUND|invalid external id/i.test(message);
+}
+
+const REMEDIES: readonly (readonly [RegExp, string])[] = [
+  [/ECONNREFUSED|UNAVAILABLE|connect/i, "Start the server, or set HATCHET_CLIENT_HOST_PORT and HATCHET_CLIENT_API_URL to where it runs"],
+  [/ENOTFOUND|Name resolution/i, "Check the hosts in HATCHET_CLIENT_HOST_PORT and HATCHET_CLIENT_API_URL"],
+  [/UNAUTHENTICATED|PERMISSION_DENIED|401|403/i, "Check HATCHET_CLIENT_TOKEN"],
+  [/SSL|TLS|wrong version number/i, "Check HATCHET_CLIENT_TLS_STRATEGY: none for a server without TLS"],
+];
+
+/** What the client threw, with what to do about it. Errors of ours stay as they are. */
+export function toUnavailable(cause: unknown, where: string): Error {
+  if (cause instanceof TaskBackendError) return cause;
+  const { message = String(cause) } = cause as { message?: string };
+  const remedy = REMEDIES.find(([pattern]) => pattern.test(message))?.[1];
+  return new BackendUnavailableError(`Hatchet at ${where} cannot be used: ${message}.${remedy ? ` ${remedy}.` : ""}`, {
+    cause: withoutRequest(cause),
+  });
+}
+
+/** What the HTTP client throws carries its request, and that the token. */
+function withoutRequest(cause: unknown): unknown {
+  if (!(cause instanceof Error) || !("config" in cause || "request" in cause)) return cause;
+  const { name, message, stack, code } = cause as Error & { code?: unknown };
+  return Object.assign(new Error(message), { name, stack, ...(code !== undefined && { code }) });
+}

@@ -1,0 +1,29 @@
+import { cancelledRecord, type FailedStatus, type StepOutcome } from "@task-backend/core/adapter";
+import type { Completion } from "./durable-log.ts";
+import { fromThrown, isObject, META, type Returned, type Settled } from "./wire.ts";
+
+/** How Hatchet words it that a run was cancelled. */
+const CANCELLED = /cancelled/i;
+
+/** What a run's end means, and what it tells of itself. */
+export function outcomeOf(
+  name: string,
+  { payload, isFailure, errorMessage = "" }: Completion,
+): { readonly outcome: StepOutcome; readonly settled?: Settled; readonly finishedAtMs?: number } {
+  if (!isFailure) {
+    // What others wrote for Hatchet returns what it returns.
+    if (!isObject(payload) || !isObject(payload[META])) return { outcome: { status: "completed", output: payload ?? null } };
+    const { output, taskBackend: settled } = payload as unknown as Returned;
+    return { outcome: { status: "completed", output: output ?? null }, settled, finishedAtMs: settled.finishedAtMs };
+  }
+  const thrown = fromThrown(errorMessage);
+  if ("status" in thrown) {
+    const { status, error, ...settled } = thrown;
+    return { outcome: { status: status as FailedStatus, error }, settled, finishedAtMs: settled.finishedAtMs };
+  }
+  if (errorMessage === "task was cancelled" || (errorMessage.length < 80 && CANCELLED.test(errorMessage)))
+    return { outcome: { status: "cancelled", error: cancelledRecord(name) } };
+  const lost = /retry|reassign|heartbeat/i.test(thrown.message);
+  const code = lost ? "WORKER_LOST" : "ENGINE_FAILED";
+  return { outcome: { status: "failed", error: { name: "Error", message: thrown.message, code, retryable: false } } };
+}

@@ -1,0 +1,138 @@
+import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
+import { ConfigurationError, parseDuration, type Duration } from "@task-backend/core/adapter";
+import { z } from "zod";
+
+/** Options of `hatchet()`, of `options` in the configuration, and (the plain ones) of the query of `hatchet:` URLs. */
+export interface HatchetOptions {
+  /** `hatchet://host:port`, of the engine's gRPC. */
+  url?: string;
+  /** Default: `HATCHET_CLIENT_TOKEN`. It says where its server is; the next two say otherwise. */
+  token?: string;
+  /** Of gRPC. Default: `HATCHET_CLIENT_HOST_PORT`, else the token's. */
+  hostPort?: string;
+  /** Default: `HATCHET_CLIENT_API_URL`, else the token's. */
+  apiUrl?: string;
+  /** Default: `HATCHET_CLIENT_TLS_STRATEGY`, else `tls`. */
+  tls?: "none" | "tls" | "mtls";
+  /** Paths of PEM files. Default: `HATCHET_CLIENT_TLS_…`. */
+  certFile?: string;
+  keyFile?: string;
+  caFile?: string;
+  serverName?: string;
+  /** Before every name. Default: `HATCHET_CLIENT_NAMESPACE`. */
+  namespace?: string;
+  /** Instead of all these: a ready client. */
+  client?: HatchetClient;
+  /** How long settled runs are readable; the server's own retention is the limit. Default 30 d. */
+  retention?: Duration;
+}
+
+/** `HatchetOptions` with every default filled in. */
+export interface HatchetSettings {
+  readonly config: NonNullable<Parameters<typeof HatchetClient.init>[0]>;
+  readonly where: string;
+  readonly client?: HatchetClient;
+  readonly retentionMs: number;
+}
+
+const text = z.string().min(1).optional();
+const schema = z.strictObject({
+  url: text,
+  token: text,
+  hostPort: text,
+  apiUrl: text,
+  tls: z.enum(["none", "tls", "mtls"]).optional(),
+  certFile: text,
+  keyFile: text,
+  caFile: text,
+  serverName: text,
+  namespace: text,
+  client: z.custom<object>((value) => typeof value === "object" && value !== null, "must be a HatchetClient").optional(),
+  retention: z.union([z.number(), z.string()]).optional(),
+});
+
+const VARIABLES = {
+  token: "HATCHET_CLIENT_TOKEN",
+  hostPort: "HATCHET_CLIENT_HOST_PORT",
+  apiUrl: "HATCHET_CLIENT_API_URL",
+  tls: "HATCHET_CLIENT_TLS_STRATEGY",
+  certFile: "HATCHET_CLIENT_TLS_CERT_FILE",
+  keyFile: "HATCHET_CLIENT_TLS_KEY_FILE",
+  caFile: "HATCHET_CLIENT_TLS_ROOT_CA_FILE",
+  serverName: "HATCHET_CLIENT_TLS_SERVER_NAME",
+  namespace: "HATCHET_CLIENT_NAMESPACE",
+} as const;
+
+/** @throws ConfigurationError naming the option, InvalidArgumentError for a bad duration */
+export function parseOptions(options: unknown, env: Readonly<Record<string, string | undefined>>): HatchetSettings {
+  const { url, client, retention, ...given } = parse(options ?? {});
+  const found = Object.fromEntries(Object.entries(VARIABLES).flatMap(([name, variable]) => (env[variable] ? [[name, env[variable]]] : [])));
+  const all = parse({ ...found, ...given, ...(url !== undefined && parseUrl(url)) });
+  if (!client && all.token === undefined) {
+    throw new ConfigurationError(
+      `The hatchet backend needs a token: set ${VARIABLES.token}, or the option token. "hatchet-admin token create" makes one.`,
+    );
+  }
+  const { token, hostPort, apiUrl, tls = "tls", certFile, keyFile, caFile, serverName, namespace } = all;
+  const addresses = addressesOf(token);
+  const [host_port, api_url] = [hostPort ?? addresses.hostPort, apiUrl ?? addresses.apiUrl];
+  return {
+    config: optionsOfSdk({
+      ...(token !== undefined && { token }),
+      ...(host_port !== undefined && { host_port }),
+      ...(api_url !== undefined && { api_url }),
+      tls_config: { tls_strategy: tls, cert_file: certFile, key_file: keyFile, ca_file: caFile, server_name: serverName },
+      // Also when there is none, so that nothing of the environment is read again.
+      namespace: namespace === undefined ? "" : `${namespace.replace(/_$/, "")}_`,
+    }),
+    where: client ? clientOf(client).config.host_port : (host_port ?? "where its token says"),
+    ...(client && { client: clientOf(client) }),
+    retentionMs: parseDuration((retention ?? "30d") as Duration, "Option retention of the hatchet backend"),
+  };
+}
+
+/** The SDK's type asks for what it fills in. */
+function optionsOfSdk(given: object): HatchetSettings["config"] {
+  return given;
+}
+
+/** The schema says no more than that it is an object. */
+function clientOf(given: object): HatchetClient {
+  return given as HatchetClient;
+}
+
+function parse(options: unknown): z.infer<typeof schema> {
+  const parsed = schema.safeParse(options);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new ConfigurationError(
+    `Options of the hatchet backend: ${issue?.path.join(".") || "they"}: ${issue?.message}. They are ${Object.keys(schema.shape).join(", ")}.`,
+  );
+}
+
+function parseUrl(given: string): Record<string, string> {
+  let url: URL | undefined;
+  try {
+    url = new URL(given);
+  } catch {
+    // Said below.
+  }
+  if (url?.protocol !== "hatchet:" || url.host === "") {
+    throw new ConfigurationError(
+      "TASK_BACKEND_URL of the hatchet backend must be hatchet://host:port; its token is in HATCHET_CLIENT_TOKEN.",
+    );
+  }
+  return { hostPort: url.host, ...Object.fromEntries(url.searchParams) };
+}
+
+/** What a token says of its server. @throws ConfigurationError */
+function addressesOf(token: string | undefined): { readonly hostPort?: string; readonly apiUrl?: string } {
+  if (token === undefined) return {};
+  try {
+    const claims = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString()) as Record<string, string | undefined>;
+    const { grpc_broadcast_address: hostPort, server_url: apiUrl } = claims;
+    return { ...(hostPort !== undefined && { hostPort }), ...(apiUrl !== undefined && { apiUrl }) };
+  } catch (cause) {
+    throw new ConfigurationError(`The token of the hatchet backend is not one: Hatchet's tokens are JWTs (${VARIABLES.token}).`, { cause });
+  }
+}

@@ -1,0 +1,161 @@
+import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
+import type { Json, RunRecord } from "@task-backend/core/adapter";
+import { isNotFound } from "./client.ts";
+import { outcomeOf } from "./mapping.ts";
+import { readNotes } from "./notes.ts";
+import { metaOf, type Meta, type Note } from "./wire.ts";
+
+/** A run, as Hatchet's own tables have it at this moment. */
+export interface Details {
+  readonly id: string;
+  readonly meta: Meta;
+  readonly status: "QUEUED" | "RUNNING" | "COMPLETED" | "FAILED" | "CANCELLED";
+  readonly done: boolean;
+  /** A worker has taken it, and may have given it back. */
+  readonly begun: boolean;
+  readonly output?: unknown;
+  readonly error?: string;
+}
+
+/** A run that was accepted a moment ago may not be found at once. */
+const LOOKS_AGAIN_MS = [50, 200, 500] as const;
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** Undefined for unknown ids. */
+export async function detailsOf(client: HatchetClient, id: string): Promise<Details | undefined> {
+  if (!UUID.test(id)) return undefined;
+  for (const ms of LOOKS_AGAIN_MS) {
+    const details = await look(client, id);
+    if (details) return details;
+    await new Promise((resolve) => setTimeout(resolve, ms));
+  }
+  return look(client, id);
+}
+
+async function look(client: HatchetClient, id: string): Promise<Details | undefined> {
+  try {
+    const { status, done, isEvicted, additionalMetadata, taskRuns } = await client.runs.getDetails(id);
+    const [[name, task] = ["", undefined]] = Object.entries(taskRuns);
+    return {
+      id,
+      meta: metaOf(additionalMetadata, name),
+      status: status as Details["status"],
+      done,
+      begun: isEvicted || status !== ("QUEUED" as never),
+      output: task?.output,
+      ...(task?.error && { error: task.error }),
+    };
+  } catch (error) {
+    if (isNotFound(error)) return undefined;
+    throw error;
+  }
+}
+
+/** By what its submitter said, or its worker noted. */
+export async function isWorkflowRun(client: HatchetClient, { id, meta }: Details): Promise<boolean> {
+  if (meta.kind !== undefined) return meta.kind === "workflow";
+  return (await readNotes(client, id)).some(({ type }) => type === "workflow");
+}
+
+/** Undefined for unknown ids and past the retention. */
+export async function readRecord(client: HatchetClient, id: string, retentionMs: number): Promise<RunRecord | undefined> {
+  const details = await detailsOf(client, id);
+  if (!details) return undefined;
+  const record = await (details.done ? settledRecord(client, details) : openRecord(client, details));
+  return record.finishedAtMs !== undefined && record.finishedAtMs <= Date.now() - retentionMs ? undefined : record;
+}
+
+async function settledRecord(client: HatchetClient, details: Details): Promise<RunRecord> {
+  const { id, meta } = details;
+  const { outcome, settled } = outcomeOf(meta.name, {
+    isFailure: details.status !== "COMPLETED",
+    payload: details.output as Json,
+    ...(details.status === "CANCELLED"
+      ? { errorMessage: "task was cancelled" }
+      : details.error !== undefined && { errorMessage: details.error }),
+  });
+  const common = { id, name: meta.name, queue: meta.queue, submittedAtMs: meta.submittedAtMs };
+  if (settled) {
+    const { attempts, startedAtMs, finishedAtMs, progress } = settled;
+    return { ...common, ...outcome, attempts, startedAtMs, finishedAtMs, ...(progress !== undefined && { progress }) };
+  }
+  // The engine has settled it: it knows when.
+  const [notes, { startedAtMs, finishedAtMs }] = await Promise.all([readNotes(client, id), timesOf(client, id)]);
+  const seen = seenIn(notes);
+  const attempts = startedAtMs === undefined ? seen.failed : seen.failed + (seen.waiting ? 0 : 1);
+  const began = seen.startedAtMs ?? startedAtMs;
+  return {
+    ...common,
+    ...outcome,
+    attempts,
+    ...(attempts > 0 && began !== undefined && { startedAtMs: began }),
+    finishedAtMs: finishedAtMs ?? Date.now(),
+    ...(seen.progress !== undefined && { progress: seen.progress }),
+  };
+}
+
+async function openRecord(client: HatchetClient, { id, meta, status, begun }: Details): Promise<RunRecord> {
+  const { name, queue, submittedAtMs, runAtMs = 0 } = meta;
+  const common = { id, name, queue, submittedAtMs };
+  const early = runAtMs > Date.now();
+  const [notes, known] = await Promise.all([readNotes(client, id), begun ? timesOf(client, id) : undefined]);
+  const seen = seenIn(notes);
+  if (!begun && seen.failed === 0 && !seen.parked && !(seen.left && meta.kind !== "task"))
+    return { ...common, status: early ? "scheduled" : "pending", attempts: 0 };
+  const times = known ?? (await timesOf(client, id));
+  const startedAtMs = seen.startedAtMs ?? times.startedAtMs ?? Date.now();
+  const progress = seen.progress !== undefined && { progress: seen.progress };
+  const isWorkflow = meta.kind === "workflow" || notes.some(({ type }) => type === "workflow");
+  if (isWorkflow) {
+    if (seen.parked?.error) return { ...common, status: "retrying", attempts: 1, startedAtMs, error: seen.parked.error };
+    if (seen.parked || early) return { ...common, status: early ? "scheduled" : "pending", attempts: 0 };
+    return { ...common, status: "running", attempts: 1, startedAtMs };
+  }
+  if (early) return { ...common, status: "scheduled", attempts: 0 };
+  if (seen.waiting || status === "QUEUED") {
+    if (seen.failed === 0) return { ...common, status: "pending", attempts: 0, ...progress };
+    return { ...common, status: "retrying", attempts: seen.failed, startedAtMs, ...progress, ...(seen.error && { error: seen.error }) };
+  }
+  return { ...common, status: "running", attempts: seen.failed + 1, startedAtMs, ...progress };
+}
+
+interface Seen {
+  /** Attempts charged. */
+  readonly failed: number;
+  /** Whether it waits for the next one. */
+  readonly waiting: boolean;
+  readonly error?: RunRecord["error"];
+  readonly startedAtMs?: number;
+  readonly progress?: Json;
+  /** It has begun, and was given back. */
+  readonly left: boolean;
+  readonly parked?: Extract<Note, { type: "parked" }>;
+}
+
+function seenIn(notes: readonly Note[]): Seen {
+  const last = notes.findLast(({ type }) => type !== "progress" && type !== "workflow" && type !== "left");
+  const failed = notes.findLast((note) => note.type === "failed");
+  const progress = notes.findLast((note) => note.type === "progress");
+  const charged = last?.type === "started" ? last.attempt - 1 : last && "attempt" in last ? last.attempt : 0;
+  return {
+    failed: charged,
+    waiting: last?.type === "failed" || last?.type === "released",
+    ...(failed && { error: failed.error, startedAtMs: failed.startedAtMs }),
+    ...(progress && { progress: progress.value }),
+    ...(last?.type === "parked" && { parked: last }),
+    left: notes.some(({ type }) => type === "left"),
+  };
+}
+
+async function timesOf(client: HatchetClient, id: string): Promise<{ readonly startedAtMs?: number; readonly finishedAtMs?: number }> {
+  try {
+    const { data } = await client.api.v1TaskGet(id);
+    const at = (text: string | undefined): number => (text === undefined ? 0 : Date.parse(text));
+    const [startedAtMs, finishedAtMs] = [at(data.startedAt), at(data.finishedAt)];
+    return { ...(startedAtMs > 0 && { startedAtMs }), ...(finishedAtMs > 0 && { finishedAtMs }) };
+  } catch (error) {
+    // Its list of runs may lag behind.
+    if (isNotFound(error)) return {};
+    throw error;
+  }
+}

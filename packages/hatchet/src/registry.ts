@@ -1,0 +1,111 @@
+import { createHash } from "node:crypto";
+import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
+import { workflowToProto } from "@hatchet-dev/typescript-sdk/v1/client/worker/workflow-proto.js";
+import type { BaseWorkflowDeclaration } from "@hatchet-dev/typescript-sdk/v1/declaration.js";
+import type { DurableContext } from "@hatchet-dev/typescript-sdk/v1/client/worker/context.js";
+import type { DefinitionSpec, RunRequest } from "@task-backend/core/adapter";
+import { isInternal } from "./client.ts";
+import { LEASE } from "./leases.ts";
+import { nativeOf } from "./native.ts";
+
+/** Core decides when an attempt is over; the engine's own limits are set so wide that they never do. */
+const NET = "87600h";
+
+/** How often a run may be given back. */
+const GIVEN_BACK = 1_000_000;
+/** So that it does not come back to a worker that is about to stop. */
+const LEAVES_S = 2;
+/** What an attempt takes. Not one: the engine strips what it thinks to be its default, and means the pool of the workflows then. */
+export const ATTEMPT_SLOTS = 2;
+
+export type Run = (context: DurableContext<object>) => Promise<object>;
+export type Declaration = BaseWorkflowDeclaration<never, never>;
+
+/**
+ * Hatchet's name of a task or workflow, in the characters that it allows. Those with idempotency keys run under a second one: an expression of the
+ * registration computes the key, and every run of that name must have one.
+ */
+export function hatchetName(name: string, keyed: boolean): string {
+  return `${name.toLowerCase().replaceAll(/[^a-z0-9.\-_]/g, "-")}${keyed ? ".keyed" : ""}`;
+}
+
+/** In the metadata of keyed runs. */
+export const KEY = "taskBackendKey";
+
+export function keyOf({ name, queue, idempotencyKey }: RunRequest): string | undefined {
+  if (idempotencyKey === undefined) return undefined;
+  return createHash("sha256")
+    .update(JSON.stringify([name, queue, idempotencyKey]))
+    .digest("hex");
+}
+
+/** The same for everybody, so that no registration replaces another. */
+export function declare(
+  client: HatchetClient,
+  { kind, name, native }: Pick<DefinitionSpec, "kind" | "name" | "native">,
+  keyed: boolean,
+  retentionMs: number,
+  run: Run,
+): Declaration {
+  const workflow = client.workflow({
+    ...nativeOf({ native }),
+    name: hatchetName(name, keyed),
+    ...(keyed && { idempotency: { expression: `additional_metadata.${KEY}`, strategy: "ttl", ttlMs: retentionMs } }),
+  } as never);
+  workflow.durableTask({
+    name: hatchetName(name, false),
+    // What has failed for good says so: these are for runs that were given back.
+    retries: GIVEN_BACK,
+    backoff: { factor: 2, maxSeconds: LEAVES_S },
+    executionTimeout: LEASE,
+    scheduleTimeout: NET,
+    // Attempts take slots, workflows do not: they have a pool of their own.
+    slotRequests: kind === "task" ? { default: ATTEMPT_SLOTS } : { durable: 1 },
+    // Ours knows what a run has seen when it is given back.
+    evictionPolicy: { allowCapacityEviction: false },
+    fn: (_input: object, context: DurableContext<object>) => run(context),
+  } as never);
+  return workflow as unknown as Declaration;
+}
+
+/** Registers what is submitted from here, before: runs of unknown names are dropped without a word. */
+export class Registry {
+  readonly #client: HatchetClient;
+  readonly #retentionMs: number;
+  readonly #known = new Map<string, Promise<void>>();
+
+  constructor(client: HatchetClient, retentionMs: number) {
+    this.#client = client;
+    this.#retentionMs = retentionMs;
+  }
+
+  ensure({ kind, name, definition, version }: RunRequest, keyed: boolean): Promise<void> {
+    const hatchet = hatchetName(name, keyed);
+    let known = this.#known.get(hatchet);
+    if (!known) {
+      // Known by name only: what a worker has registered must stay.
+      const certain = definition !== undefined || version !== undefined;
+      known = certain ? this.#put({ kind, name, native: definition?.native }, keyed) : this.#putIfAbsent(name, keyed);
+      known.catch(() => this.#known.delete(hatchet));
+      this.#known.set(hatchet, known);
+    }
+    return known;
+  }
+
+  async #put(definition: Pick<DefinitionSpec, "kind" | "name" | "native">, keyed: boolean): Promise<void> {
+    const declaration = declare(this.#client, definition, keyed, this.#retentionMs, () => Promise.resolve({}));
+    const { namespace } = this.#client.config;
+    const proto = workflowToProto(declaration.definition, namespace ? { namespace } : {});
+    // Two at once: one transaction gives way.
+    await this.#client.admin.putWorkflow(proto).catch((error: unknown) => {
+      if (isInternal(error)) return this.#client.admin.putWorkflow(proto);
+      throw error;
+    });
+  }
+
+  async #putIfAbsent(name: string, keyed: boolean): Promise<void> {
+    const hatchet = `${this.#client.config.namespace ?? ""}${hatchetName(name, keyed)}`;
+    const { data } = await this.#client.api.workflowList(this.#client.tenantId, { name: hatchet });
+    if (!data.rows?.some((row) => row.name === hatchet)) await this.#put({ kind: "task", name }, keyed);
+  }
+}

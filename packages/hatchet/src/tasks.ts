@@ -1,0 +1,187 @@
+import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
+import type { DurableContext } from "@hatchet-dev/typescript-sdk/v1/client/worker/context.js";
+import { TaskRunTerminatedError, isTaskRunTerminatedError } from "@hatchet-dev/typescript-sdk/util/errors/task-run-terminated-error.js";
+import { Interruption, type AbortReason, type Decision, type ErrorRecord, type Json, type WorkerRuntime } from "@task-backend/core/adapter";
+import { DurableLog } from "./durable-log.ts";
+import { putNote, readNotes } from "./notes.ts";
+import { fromInput, metaOf, toThrown, type Meta, type Note, type Returned } from "./wire.ts";
+
+/** A shorter wait keeps its place in the worker: giving the run back and having it started again takes longer. */
+const STAYS_MS = 1_000;
+
+/** In the log of a task: why it was not over when the attempt was. */
+interface Pause {
+  /** Attempts that failed so far, and all that ended, also those that were given back. */
+  readonly failed: number;
+  readonly ended: number;
+  /** The run was not due at its first start, which was none therefore. */
+  readonly delayed?: true;
+  readonly delayMs: number;
+  readonly dueAtMs: number;
+  readonly startedAtMs?: number;
+  readonly error?: ErrorRecord;
+  readonly progress?: Json;
+}
+
+/**
+ * The attempts of tasks. A run is a durable task: its log holds an entry for each attempt that failed or was given back,
+ * and a sleep behind it. A run whose first attempt succeeds writes none.
+ */
+export class Tasks {
+  readonly #runtime: WorkerRuntime;
+  readonly #client: HatchetClient;
+  readonly #running = new Set<Interruption>();
+  readonly #live = new Set<Promise<unknown>>();
+  #draining = false;
+  #leave = (): void => {};
+  readonly #leaving = new Promise<void>((resolve) => (this.#leave = resolve));
+
+  constructor(runtime: WorkerRuntime, client: HatchetClient) {
+    this.#runtime = runtime;
+    this.#client = client;
+  }
+
+  /** What runs is aborted and given back. */
+  abortAll(reason: AbortReason): void {
+    for (const interruption of this.#running) interruption.abort(reason);
+  }
+
+  /** Takes no more, and resolves when what runs is over, or given back. */
+  async drain(): Promise<void> {
+    this.#draining = true;
+    this.#leave();
+    while (this.#live.size > 0) await Promise.allSettled(this.#live);
+  }
+
+  run(name: string, context: DurableContext<object>): Promise<Returned> {
+    const run = this.#attempts(name, context);
+    this.#live.add(run);
+    return run.finally(() => this.#live.delete(run));
+  }
+
+  async #attempts(name: string, context: DurableContext<object>): Promise<Returned> {
+    const log = new DurableLog(context);
+    const meta = metaOf(context.additionalMetadata(), name);
+    const runId = context.taskRunExternalId();
+    let last = await this.#replay(log, meta);
+    const lost = log.invocation === 1 ? 0 : await this.#lost(last, runId);
+    for (;;) {
+      const attempt = last.failed + lost + 1;
+      const startedAtMs = last.startedAtMs ?? Date.now();
+      // Of the first there is always a first start; of a lost one nothing else would tell.
+      if (log.invocation > 1 || last.ended > 0)
+        await putNote(this.#client, runId, `attempt ${attempt} starts`, { type: "started", attempt });
+      const { decision, progress = last.progress } = await this.#attempt(context, meta, attempt, last.error);
+      const kept = { startedAtMs, ...(progress !== undefined && { progress }) };
+      if (decision.do === "complete")
+        return { output: decision.output, taskBackend: { attempts: attempt, ...kept, finishedAtMs: Date.now() } };
+      if (decision.do === "settle") {
+        const { status, error, attempts = attempt } = decision;
+        throw toThrown({ status, error, attempts, ...kept, finishedAtMs: Date.now() });
+      }
+      const failed = decision.do === "retry";
+      const { delayMs } = decision;
+      const error = failed ? decision.error : last.error;
+      last = {
+        failed: last.failed + (failed ? 1 : 0),
+        ended: last.ended + 1,
+        delayMs,
+        dueAtMs: Date.now() + delayMs,
+        ...(error && { error }),
+        ...(failed || last.startedAtMs !== undefined ? { startedAtMs } : {}),
+        ...(progress !== undefined && { progress }),
+      };
+      await this.#pause(log, last, failed, attempt, runId);
+    }
+  }
+
+  async #attempt(
+    context: DurableContext<object>,
+    meta: Meta,
+    attempt: number,
+    previousError: ErrorRecord | undefined,
+  ): Promise<{ decision: Decision; progress?: Json }> {
+    const interruption = new Interruption();
+    const { signal } = context.abortController;
+    const onAbort = (): void => interruption.abort(isCancel(signal.reason) ? "cancel" : "lost");
+    signal.addEventListener("abort", onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    if (this.#draining) interruption.abort("shutdown");
+    this.#running.add(interruption);
+    let progress: Json | undefined;
+    try {
+      const decision = await this.#runtime.execute({
+        id: context.workflowRunId(),
+        name: meta.name,
+        queue: meta.queue,
+        attempt,
+        input: fromInput(context.input, meta),
+        headers: meta.headers ?? {},
+        ...(previousError && { previousError }),
+        interruption,
+        progress: (value) => {
+          progress = value;
+          const line = `progress: ${JSON.stringify(value)}`;
+          this.#note(context.taskRunExternalId(), line, { type: "progress", value });
+        },
+      });
+      // The engine has settled it, or given it to another.
+      if (signal.aborted) throw new TaskRunTerminatedError("cancelled");
+      return { decision, ...(progress !== undefined && { progress }) };
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      this.#running.delete(interruption);
+    }
+  }
+
+  /** Starts that nothing was heard of again. */
+  async #lost({ ended, delayed }: Pause, runId: string): Promise<number> {
+    const starts = (await readNotes(this.#client, runId)).filter(({ type }) => type === "started").length;
+    return Math.max(starts + (delayed ? 0 : 1) - ended, 0);
+  }
+
+  /** For those who look meanwhile: not waited for. */
+  #note(runId: string, line: string, note: Note): void {
+    void putNote(this.#client, runId, line, note).catch(() => {});
+  }
+
+  /** Of earlier invocations. */
+  async #replay(log: DurableLog, { runAtMs }: Meta): Promise<Pause> {
+    let last: Pause = { failed: 0, ended: 0, delayMs: 0, dueAtMs: 0 };
+    if (runAtMs !== undefined) {
+      const delayMs = Math.max(runAtMs - Date.now(), 0);
+      last = await log.memo({ ...last, delayMs, dueAtMs: runAtMs, ...(delayMs > 0 && { delayed: true as const }) });
+      if (last.delayed) await this.#sleep(log, last, "waiting for its time");
+    }
+    if (log.invocation === 1) return last;
+    const { delayed } = last;
+    for (;;) {
+      const entry = await log.read<Pause>();
+      if (entry === "end") return last;
+      if (entry === undefined) continue;
+      last = { ...entry, ...(delayed && { delayed }) };
+      await this.#sleep(log, entry, "");
+    }
+  }
+
+  async #pause(log: DurableLog, pause: Pause, failed: boolean, attempt: number, runId: string): Promise<void> {
+    await log.memo(pause);
+    const { startedAtMs = 0, error } = pause;
+    const line = failed ? `attempt ${attempt} failed: ${error?.message}` : "given back";
+    const note: Note = failed && error ? { type: "failed", attempt, error, startedAtMs } : { type: "released", attempt: attempt - 1 };
+    await putNote(this.#client, runId, line, note).catch(() => {});
+    await this.#sleep(log, pause, line);
+  }
+
+  async #sleep(log: DurableLog, { delayMs, dueAtMs }: Pause, label: string): Promise<void> {
+    const { done } = await log.sleep(delayMs, label);
+    if (this.#draining) await log.giveBack(this.#client, label);
+    if (dueAtMs > Date.now() + STAYS_MS) await log.evict(this.#client, label);
+    await Promise.race([done, this.#leaving]);
+    if (this.#draining) await log.giveBack(this.#client, label);
+  }
+}
+
+function isCancel(reason: unknown): boolean {
+  return isTaskRunTerminatedError(reason) && (reason as { reason?: string }).reason !== "evicted";
+}

@@ -1,0 +1,82 @@
+import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
+import type { Logger } from "@task-backend/core/adapter";
+import { countHappened } from "./durable-log.ts";
+import { readNotes } from "./notes.ts";
+import { hatchetName } from "./registry.ts";
+import { metaOf } from "./wire.ts";
+
+const LOOKS_EVERY_MS = 10_000;
+/** Runs that are younger are not looked at: most are over before. */
+const OLD_MS = 30_000;
+
+/** Brings back runs that the engine has stopped serving: what they waited for happened while they were left to it. */
+export class Watchdog {
+  readonly #client: HatchetClient;
+  readonly #names: readonly string[];
+  readonly #queues: readonly string[];
+  readonly #log: Logger;
+  readonly #warned = new Set<string>();
+  #timer: NodeJS.Timeout | undefined;
+  #looking = false;
+
+  constructor(client: HatchetClient, names: readonly string[], queues: readonly string[], log: Logger) {
+    this.#client = client;
+    this.#names = names;
+    this.#queues = queues;
+    this.#log = log;
+  }
+
+  start(): void {
+    const look = (): void => void this.#look().catch(() => {});
+    this.#timer = setInterval(look, LOOKS_EVERY_MS).unref();
+    look();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  async #look(): Promise<void> {
+    if (this.#looking) return;
+    this.#looking = true;
+    try {
+      await this.#warnOfUnknown();
+      if (this.#names.length === 0) return;
+      const { rows } = await this.#client.runs.list({
+        workflowNames: [...this.#names],
+        statuses: ["RUNNING"] as never,
+        onlyTasks: true,
+        includePayloads: false,
+        until: new Date(Date.now() - OLD_MS),
+        limit: 50,
+      });
+      for (const { taskExternalId } of rows) await this.#bringBack(taskExternalId);
+    } finally {
+      this.#looking = false;
+    }
+  }
+
+  /** Hatchet keeps what no worker knows waiting: here is where people hear of it. */
+  async #warnOfUnknown(): Promise<void> {
+    const { rows } = await this.#client.runs.list({
+      statuses: ["QUEUED"] as never,
+      onlyTasks: true,
+      includePayloads: false,
+      limit: 200,
+    });
+    for (const { additionalMetadata, workflowName = "" } of rows) {
+      const { name, queue } = metaOf(additionalMetadata, workflowName);
+      if (!this.#queues.includes(queue) || this.#names.includes(hatchetName(name, false)) || this.#warned.has(name)) continue;
+      this.#warned.add(name);
+      this.#log.warn(`Runs of "${name}" wait on queue "${queue}", and this worker does not know it.`);
+    }
+  }
+
+  async #bringBack(runId: string): Promise<void> {
+    const { isEvicted } = await this.#client.runs.getDetails(runId);
+    if (!isEvicted) return;
+    const notes = await readNotes(this.#client, runId);
+    const left = notes.findLast((note) => note.type === "left");
+    if (left && (await countHappened(this.#client, runId)) > left.known) await this.#client.runs.restoreTask(runId);
+  }
+}

@@ -1,0 +1,27 @@
+import { createRequire } from "node:module";
+import type { EngineUnderTest } from "@task-backend/conformance";
+import { hatchet, type HatchetOptions } from "@task-backend/hatchet";
+import { TcpProxy } from "../../engines/tcp-proxy.ts";
+
+/** Hatchet as its own variables say. All share its tenant: each case has a queue of its own. */
+export function hatchetUnderTest(name: string): EngineUnderTest {
+  const { HATCHET_CLIENT_HOST_PORT: hostPort = "", HATCHET_CLIENT_API_URL: apiUrl = "" } = process.env;
+  return {
+    name,
+    createAdapter: (given) => hatchet({ ...(given && { retention: given.retentionMs }) }),
+    env: { TASK_BACKEND_TYPE: createRequire(import.meta.url).resolve("@task-backend/hatchet"), TASK_BACKEND_URL: `hatchet://${hostPort}` },
+    outage: async () => {
+      const open = (address: string): Promise<TcpProxy> => {
+        const [host = "", port = ""] = address.split(":");
+        return TcpProxy.open({ host, port: Number(port) });
+      };
+      const [grpc, api] = await Promise.all([open(hostPort), open(new URL(apiUrl).host)]);
+      const options: HatchetOptions = { hostPort: `127.0.0.1:${grpc.port}`, apiUrl: `http://127.0.0.1:${api.port}` };
+      return {
+        createAdapter: () => hatchet(options),
+        begin: async () => void (await Promise.all([grpc.cut(), api.cut()])),
+        end: async () => void (await Promise.all([grpc.restore(), api.restore()])),
+      };
+    },
+  };
+}
