@@ -1,23 +1,11 @@
-import { spawn, type ChildProcess } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { createRequire } from "node:module";
-import { cpus, tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { cpus } from "node:os";
 import { parseArgs } from "node:util";
-import { createBackend, silentLogger, type TaskBackend } from "@task-backend/core";
-import { sqlite } from "@task-backend/sqlite";
-import { bareQueue } from "./bare-sqlite.ts";
-import { inLanes, median, percentile, round, seconds, type Row } from "./measure.ts";
-import { openPlainjob } from "./plainjob.ts";
-import { add, chainOfTen, increment } from "./tasks.ts";
+import { benchBullmq } from "./bullmq.ts";
+import { benchHatchet } from "./hatchet.ts";
+import { round, type Bench, type Row, type Table } from "./measure.ts";
+import { benchSqlite } from "./sqlite.ts";
+import { benchTemporal } from "./temporal.ts";
 
-/*
- * Ours beside the engine alone and a peer, in one run and at one durability, in turns so that a busy machine slows all
- * of them. Figures are medians of the rounds.
- */
-
-const here = dirname(fileURLToPath(import.meta.url));
 const { values } = parseArgs({
   options: {
     backend: { type: "string", default: "sqlite" },
@@ -26,164 +14,15 @@ const { values } = parseArgs({
     synchronous: { type: "string", default: "full" },
   },
 });
-if (values.backend !== "sqlite") throw new Error(`--backend ${values.backend} has no bench; there is sqlite.`);
-const synchronous = values.synchronous === "normal" ? "normal" : "full";
-const ROUNDS = values.quick ? 1 : 3;
-const COUNT = values.quick ? 2_000 : 10_000;
-const LANES = 50;
 
-const folder = mkdtempSync(join(tmpdir(), "task-backend-bench-"));
-let files = 0;
-const newFile = (): string => join(folder, `${++files}.db`);
-
-async function open(file: string): Promise<TaskBackend> {
-  const backend = await createBackend(sqlite({ file, synchronous }), { log: silentLogger });
-  return backend.register(add, increment, chainOfTen);
-}
-
-async function throughput(): Promise<Row[]> {
-  const rates = { submit: { ours: [], bare: [], peer: [] }, process: { ours: [], bare: [], peer: [] } } as Record<
-    "submit" | "process",
-    Record<"ours" | "bare" | "peer", number[]>
-  >;
-  for (let round = 0; round < ROUNDS; round++) {
-    const backend = await open(newFile());
-    rates.submit.ours.push(COUNT / (await seconds(() => inLanes(COUNT, LANES, (index) => backend.submit(add, { a: index, b: 1 })))));
-    rates.process.ours.push(
-      COUNT /
-        (await seconds(async () => {
-          let left = COUNT;
-          await new Promise<void>((resolve, reject) => {
-            backend.startWorker({ concurrency: LANES, onAttempt: () => --left === 0 && resolve() }).catch(reject);
-          });
-        })),
-    );
-    await backend.close();
-
-    const bare = bareQueue(newFile(), synchronous);
-    rates.submit.bare.push(COUNT / (await seconds(() => bare.submit(COUNT, LANES))));
-    rates.process.bare.push(COUNT / (await seconds(() => bare.process(LANES))));
-    bare.close();
-
-    const peer = await openPlainjob(join(here, "peers"), newFile(), synchronous);
-    if (!peer) continue;
-    rates.submit.peer.push(COUNT / (await seconds(() => peer.submit(COUNT))));
-    rates.process.peer.push(COUNT / (await seconds(() => peer.process(COUNT))));
-    peer.close();
-  }
-  return (["submit", "process"] as const).map((what) => {
-    const { ours, bare, peer } = rates[what];
-    const [mine, theirs] = [median(ours), peer.length > 0 ? median(peer) : undefined];
-    return {
-      name: what === "submit" ? `submits, ${LANES} at a time` : `processed, concurrency ${LANES}`,
-      unit: "/s",
-      ours: mine,
-      bare: median(bare),
-      ...(theirs !== undefined && { peer: theirs, goal: { text: "ahead of plainjob", reached: mine / theirs } }),
-    };
-  });
-}
-
-/** From submit in this process to the result in it, through a worker in another. */
-async function latency(): Promise<Row[]> {
-  const file = newFile();
-  const backend = await open(file);
-  const worker = await startWorkerProcess(file);
-  const rounds = values.quick ? 100 : 1_000;
-  const took: number[] = [];
-  for (let index = 0; index < rounds; index++) {
-    took.push(1_000 * (await seconds(async () => (await backend.submit(add, { a: index, b: 1 })).output())));
-  }
-  const chains: number[] = [];
-  for (let index = 0; index < rounds / 10; index++)
-    chains.push(1_000 * (await seconds(async () => (await backend.submit(chainOfTen, 0)).output())));
-  await stop(worker);
-  await backend.close();
-  const p50 = median(took);
-  return [
-    { name: "submit to result across processes, p50", unit: "ms", ours: p50, goal: { text: "under 5 ms", reached: 5 / p50 } },
-    { name: "submit to result across processes, p99", unit: "ms", ours: percentile(took, 0.99) },
-    { name: "chain of 10 across processes, p50", unit: "ms", ours: median(chains) },
-  ];
-}
-
-async function workflows(): Promise<Row[]> {
-  const backend = await open(newFile());
-  const submits: number[] = [];
-  for (let index = 0; index < 200; index++) submits.push(1_000 * (await seconds(() => backend.submit(chainOfTen, 0))));
-  await backend.startWorker({ concurrency: LANES });
-  const count = values.quick ? 100 : 500;
-  const alone: number[] = [];
-  const many = await seconds(async () => {
-    const runs = await backend.submitMany(Array.from({ length: count }, () => ({ task: chainOfTen, input: 0 })));
-    await Promise.all(runs.map((run) => run.output()));
-  });
-  for (let index = 0; index < 100; index++) alone.push(1_000 * (await seconds(async () => (await backend.submit(chainOfTen, 0)).output())));
-  await backend.close();
-  // A step that shares with nothing takes two transactions: what two of one row cost is the floor that the disk sets.
-  const bare = bareQueue(newFile(), synchronous);
-  const sync = (1_000 * (await seconds(() => bare.submit(500, 1)))) / 500;
-  bare.close();
-  const [submit, step] = [median(submits), (1_000 * many) / (count * 10)];
-  return [
-    { name: "workflow submit, p50", unit: "ms", ours: submit, goal: { text: "under 5 ms", reached: 5 / submit } },
-    { name: `durable step, ${count} chains of 10 at a time`, unit: "ms", ours: step, goal: { text: "under 0.5 ms", reached: 0.5 / step } },
-    {
-      name: "durable step, one chain of 10 at a time",
-      unit: "ms",
-      ours: median(alone) / 10,
-      bare: 2 * sync,
-      goal: { text: "under 0.5 ms", reached: 5 / median(alone) },
-    },
-  ];
-}
-
-/** Resident memory while 200,000 tasks go through. */
-async function memory(): Promise<Row[]> {
-  const backend = await open(newFile());
-  await backend.startWorker({ concurrency: LANES });
-  const total = values.quick ? 20_000 : 200_000;
-  const samples: number[] = [];
-  for (let tenth = 0; tenth < 10; tenth++) {
-    await inLanes(total / 10, LANES, async (index) => (await backend.submit(add, { a: index, b: 1 })).output());
-    samples.push(process.memoryUsage().rss / 1_048_576);
-  }
-  await backend.close();
-  const [early, late] = [Math.max(...samples.slice(1, 4)), Math.max(...samples.slice(7))];
-  return [
-    {
-      name: `memory after ${total} tasks, beside after 40 % of them`,
-      unit: "MiB",
-      ours: late,
-      bare: early,
-      goal: { text: "flat (within 20 %)", reached: (early * 1.2) / late },
-    },
-  ];
-}
-
-async function startWorkerProcess(file: string): Promise<ChildProcess> {
-  const require = createRequire(import.meta.url);
-  const cli = join(dirname(require.resolve("@task-backend/worker/package.json")), "dist/cli.js");
-  const child = spawn(process.execPath, [cli, "--queues", "bench", "--tasks", join(here, "tasks.ts"), "--log-level", "info", "--json"], {
-    env: {
-      ...process.env,
-      TASK_BACKEND_TYPE: require.resolve("@task-backend/sqlite"),
-      TASK_BACKEND_URL: `sqlite:${file}?synchronous=${synchronous}`,
-    },
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  await new Promise<void>((resolve, reject) => {
-    child.stdout.on("data", (data: Buffer) => data.includes(" runs on ") && resolve());
-    child.once("exit", (code) => reject(new Error(`The worker exited with ${code}.`)));
-  });
-  return child;
-}
-
-async function stop(worker: ChildProcess): Promise<void> {
-  const exited = new Promise((resolve) => worker.once("exit", resolve));
-  worker.kill("SIGTERM");
-  await exited;
-}
+const benches: Readonly<Record<string, Bench>> = {
+  sqlite: benchSqlite,
+  bullmq: benchBullmq,
+  temporal: benchTemporal,
+  hatchet: benchHatchet,
+};
+const bench = benches[values.backend];
+if (!bench) throw new Error(`--backend ${values.backend} has no bench; there are ${Object.keys(benches).join(", ")}.`);
 
 function verdict({ goal }: Row): string {
   if (!goal) return "";
@@ -191,25 +30,20 @@ function verdict({ goal }: Row): string {
   return `${text}: ${reached >= 1 ? "reached" : `${Math.round(reached * 100)} % of it`}`;
 }
 
-try {
-  const rows = [...(await throughput()), ...(await latency()), ...(await workflows()), ...(await memory())];
-  if (values.json) {
-    console.log(
-      JSON.stringify({ backend: "sqlite", synchronous, node: process.version, cpu: cpus()[0]?.model, cores: cpus().length, rows }, null, 2),
-    );
-  } else {
-    console.log(`sqlite, synchronous=${synchronous}, Node ${process.version}, ${cpus().length} cores`);
-    console.table(
-      rows.map((row) => ({
-        what: row.name,
-        unit: row.unit,
-        ours: round(row.ours),
-        "bare SQL": row.bare === undefined ? "" : round(row.bare),
-        plainjob: row.peer === undefined ? "" : round(row.peer),
-        goal: verdict(row),
-      })),
-    );
-  }
-} finally {
-  rmSync(folder, { recursive: true, force: true });
+function print({ title, columns, rows }: Table): void {
+  console.log(`${title}, Node ${process.version}, ${cpus().length} cores`);
+  console.table(
+    rows.map((row) => ({
+      what: row.name,
+      unit: row.unit,
+      ours: round(row.ours),
+      [columns.bare]: row.bare === undefined ? "" : round(row.bare),
+      ...(columns.peer !== undefined && { [columns.peer]: row.peer === undefined ? "" : round(row.peer) }),
+      goal: verdict(row),
+    })),
+  );
 }
+
+const tables = await bench(values);
+if (values.json) console.log(JSON.stringify({ node: process.version, cpu: cpus()[0]?.model, cores: cpus().length, tables }, null, 2));
+else for (const table of tables) print(table);

@@ -9,6 +9,21 @@ export interface Row {
   readonly goal?: { readonly text: string; readonly reached: number };
 }
 
+export interface Table {
+  readonly title: string;
+  /** What `bare` and `peer` are here. */
+  readonly columns: { readonly bare: string; readonly peer?: string };
+  readonly rows: readonly Row[];
+}
+
+export interface BenchOptions {
+  readonly quick: boolean;
+  /** SQLite only. */
+  readonly synchronous: string;
+}
+
+export type Bench = (options: BenchOptions) => Promise<Table[]>;
+
 export function median(numbers: readonly number[]): number {
   return percentile(numbers, 0.5);
 }
