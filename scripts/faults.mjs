@@ -1,0 +1,9 @@
+// Real workers on real servers under faults, and an auditor afterwards.
+//   npm run faults -- [--backend sqlite|bullmq|bullmq-redis|bullmq-postgres|temporal|hatchet] [--seed N] [--minutes M] [--json]
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { root, setup } from "./setup.mjs";
+
+await setup();
+const { createJiti } = await import("jiti");
+await createJiti(import.meta.url).import(pathToFileURL(join(root, "faults/main.ts")).href);
