@@ -1,6 +1,14 @@
 import { defineConfig } from "vitest/config";
 
 const sources = { conditions: ["@task-backend/source"] };
+/** The suite on engines that have a server of several services: one after the other, fewer cases at a time, and one more try for what a slow server was late with. */
+const HEAVY = [
+  { name: "temporal", file: "test/conformance/temporal.test.ts", maxConcurrency: 8 },
+  { name: "hatchet", file: "test/conformance/hatchet.test.ts", maxConcurrency: 4 },
+] as const;
+/** They install and compile: after what goes by the clock. */
+const OUTSIDE = ["test/packages.test.ts", "test/docs.test.ts"];
+const TESTS = ["packages/*/src/**/*.test.ts", "test/**/*.test.ts"];
 
 export default defineConfig({
   resolve: sources,
@@ -8,9 +16,30 @@ export default defineConfig({
   test: {
     // A pending query at teardown aborts a pool of threads.
     pool: "forks",
-    include: ["packages/*/src/**/*.test.ts", "test/**/*.test.ts"],
-    maxConcurrency: 24,
     testTimeout: 20_000,
-    typecheck: { include: ["packages/*/src/**/*.test-d.ts"], tsconfig: "tsconfig.json" },
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "tests",
+          include: TESTS,
+          exclude: ["**/node_modules/**", ...OUTSIDE, ...HEAVY.map(({ file }) => file)],
+          maxConcurrency: 24,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "types",
+          include: [],
+          typecheck: { enabled: true, only: true, include: ["packages/*/src/**/*.test-d.ts"], tsconfig: "tsconfig.json" },
+        },
+      },
+      ...HEAVY.map(({ name, file, maxConcurrency }, index) => ({
+        extends: true as const,
+        test: { name, include: [file], maxConcurrency, retry: 1, sequence: { groupOrder: index + 1 } },
+      })),
+      { extends: true, test: { name: "outside", include: OUTSIDE, sequence: { groupOrder: HEAVY.length + 1 } } },
+    ],
   },
 });

@@ -2,6 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { checkGuarantees } from "./guarantees.mjs";
 import { root, setup } from "./setup.mjs";
 
 await setup();
@@ -12,7 +13,7 @@ const checks = [
   ["format", bin("prettier"), ["--check", "--log-level", "warn", "."]],
   ["lint", bin("oxlint"), ["--type-aware", "--quiet"]],
   ["types", bin("tsc"), ["--noEmit"]],
-  ["type tests", bin("vitest"), ["run", "--typecheck.only", "--reporter=dot"]],
+  ["type tests", bin("vitest"), ["run", "--project", "types", "--reporter=dot"]],
   ["unused code", bin("knip"), ["--no-progress"]],
   ...packages.map((cwd) => [`publint ${cwd.split("/").at(-1)}`, bin("publint"), ["--strict"], cwd]),
   ...packages.map((cwd) => [
@@ -38,6 +39,10 @@ if (missing.length > 0) {
   failed.push("lock file");
   console.log(`package-lock.json names optional packages without an entry, so npm ci fails elsewhere: ${missing.join(", ")}`);
 }
+
+const { problem, note } = await checkGuarantees();
+console.log(`${problem ? "FAILED" : "ok    "} guarantees: ${problem ?? note}`);
+if (problem) failed.push("guarantees");
 
 if (failed.length > 0) {
   console.error(`\n${failed.length} failed: ${failed.join(", ")}`);

@@ -9,16 +9,20 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 /** In the order of their imports; what stands side by side is built side by side. */
-const BUILD_ORDER = [["packages/core"], ["packages/sqlite", "packages/worker", "packages/conformance"], ["examples/document-pipeline"]];
+const BUILD_ORDER = [
+  ["packages/core"],
+  ["packages/sqlite", "packages/bullmq", "packages/temporal", "packages/hatchet", "packages/worker", "packages/conformance"],
+  ["examples/document-pipeline"],
+];
 
-export async function setup({ forceBuild = false } = {}) {
+export async function setup({ forceBuild = false, build: wanted = true } = {}) {
   const lock = hashFiles([join(root, "package-lock.json")]);
   if (stamp("install") !== lock || !existsSync(join(root, "node_modules"))) {
     console.log("Installing dependencies (npm ci)");
     run("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
     stamp("install", lock);
   }
-  for (const group of BUILD_ORDER) {
+  for (const group of wanted ? BUILD_ORDER : []) {
     const stale = group
       .filter((folder) => existsSync(join(root, folder, "tsup.config.ts")))
       .filter((folder) => forceBuild || !existsSync(join(root, folder, "dist")) || stamp(folder) !== sourceHash(folder, lock));

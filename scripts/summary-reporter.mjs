@@ -1,6 +1,8 @@
 // Counts what ran, prints the reason of each skip, and ends with the one line that CI reads.
+import { checkGuarantees } from "./guarantees.mjs";
+
 export default class SummaryReporter {
-  onTestRunEnd(modules, errors) {
+  async onTestRunEnd(modules, errors) {
     const counts = { passed: 0, failed: errors.length, skipped: 0 };
     for (const module of modules) {
       counts.failed += module.errors().length;
@@ -18,6 +20,9 @@ export default class SummaryReporter {
       }
     }
     this.counts = counts;
+    const { problem, note } = await checkGuarantees();
+    if (problem) counts.failed++;
+    console.log(problem ? `failed: ${problem}` : note);
     // After the other reporters have had their say.
     process.once("exit", (code) => {
       if (counts.failed > 0 && code === 0) process.exitCode = 1;

@@ -1,17 +1,23 @@
-// Installs, builds and runs the tests. Ends with one line: N passed, N failed, N skipped.
-//   npm test -- --backend sqlite   the conformance suite on one engine
-//   npm test -- --rule 18          the cases of one rule
-import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+// Installs, builds, starts the engines and runs the tests. Ends with one line: N passed, N failed, N skipped.
+//   npm test -- --backend bullmq          the conformance suite on one backend, here on both of its stores
+//   npm test -- --backend bullmq-redis    on one store
+//   npm test -- --rule 18                 the cases of one rule
+import { spawn } from "node:child_process";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { root, setup } from "./setup.mjs";
+import { withEngines } from "./with-engines.mjs";
+
+/** The engine that a file of test/conformance needs. Files without one need nothing installed. */
+const NEEDS = { "bullmq-redis": "redis", "bullmq-postgres": "postgres", temporal: "temporal", hatchet: "hatchet" };
 
 const { values } = parseArgs({ options: { backend: { type: "string" }, rule: { type: "string" } } });
 
-const engines = readdirSync(join(root, "test/conformance")).map((file) => file.replace(/\.test\.ts$/, ""));
-if (values.backend !== undefined && !engines.includes(values.backend)) {
-  console.error(`--backend ${values.backend} is unknown; the engines are ${engines.join(", ")}.`);
+const all = readdirSync(join(root, "test/conformance")).map((file) => file.replace(/\.test\.ts$/, ""));
+const chosen = all.filter((name) => values.backend === undefined || name === values.backend || name.startsWith(`${values.backend}-`));
+if (chosen.length === 0) {
+  console.error(`--backend ${values.backend} is unknown; they are ${all.join(", ")}, or what stands before a dash there.`);
   process.exit(2);
 }
 if (values.rule !== undefined && !/^\d+$/.test(values.rule)) {
@@ -20,14 +26,23 @@ if (values.rule !== undefined && !/^\d+$/.test(values.rule)) {
 }
 
 await setup();
-const vitest = join(root, "node_modules/vitest/vitest.mjs");
-const args = ["run", "--reporter=default", `--reporter=${join(root, "scripts/summary-reporter.mjs")}`];
-if (values.backend !== undefined) args.push(`test/conformance/${values.backend}.test.ts`);
-if (values.rule !== undefined) args.push("--testNamePattern", `rule ${values.rule}:`);
-if (!existsSync(vitest)) throw new Error("vitest is not installed.");
-const { status } = spawnSync(process.execPath, [vitest, ...args], {
-  cwd: root,
-  stdio: "inherit",
-  env: { ...process.env, NODE_ENV: "test", FORCE_TTY: "" },
+const engines = [...new Set(chosen.map((name) => NEEDS[name]).filter(Boolean))];
+process.exitCode = await withEngines(engines, (env, missing) => {
+  const reasons = Object.entries(missing);
+  for (const [name, reason] of reasons) console.error(`${process.env.CI ? "failed" : "skipped"}: ${name} (${reason})`);
+  // Under CI every engine is required.
+  if (reasons.length > 0 && process.env.CI) return 1;
+  return vitest({ ...env, TASK_BACKEND_MISSING_ENGINES: JSON.stringify(missing) });
 });
-process.exit(status ?? 1);
+
+function vitest(env) {
+  const args = ["run", "--reporter=default", `--reporter=${join(root, "scripts/summary-reporter.mjs")}`];
+  if (values.backend !== undefined) args.push(...chosen.map((name) => `test/conformance/${name}.test.ts`));
+  if (values.rule !== undefined) args.push("--testNamePattern", `rule ${values.rule}:`);
+  const child = spawn(process.execPath, [join(root, "node_modules/vitest/vitest.mjs"), ...args], {
+    cwd: root,
+    stdio: "inherit",
+    env: { ...process.env, NODE_ENV: "test", FORCE_TTY: "", ...env },
+  });
+  return new Promise((resolve) => child.once("exit", (code) => resolve(code ?? 1)));
+}

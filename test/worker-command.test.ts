@@ -79,7 +79,7 @@ test.concurrent.each([
   ["a bad number", [...usual, "--concurrency", "many"], {}, /Give a whole number from 1/],
   ["a bad grace", [...usual, "--grace", "long"], {}, /The grace of a worker is "long"/],
   ["an unknown backend", usual, { TASK_BACKEND_TYPE: "rabbit" }, /Unknown task backend "rabbit".*The types are sqlite/],
-  ["a backend that is not installed", usual, { TASK_BACKEND_TYPE: "bullmq" }, /npm install @task-backend\/bullmq/],
+  ["a backend that is not installed", usual, { TASK_BACKEND_TYPE: "@acme/backend" }, /npm install @acme\/backend/],
   ["a duplicate task", [...usual, "./copy.ts"], {}, /"add" is defined twice: in \.\/tasks\.ts and in \.\/copy\.ts/],
   ["a module that is not there", ["--queues", "a", "--tasks", "./nowhere.ts"], {}, /There is no module "\.\/nowhere\.ts"/],
 ] as const)("wrong usage exits 2 with the fix: %s", async (_what, args, more, message) => {

@@ -1,5 +1,6 @@
 import { conformance } from "@task-backend/conformance";
 import { describe, test } from "vitest";
+import { reportTo } from "../engines/report.ts";
 import { sqliteUnderTest } from "../engines/sqlite.ts";
 
-conformance({ describe, test: test.concurrent }, sqliteUnderTest("sqlite"));
+conformance({ describe, test: test.concurrent }, { ...sqliteUnderTest("sqlite"), ...reportTo("sqlite", "libsql") });

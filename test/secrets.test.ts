@@ -1,0 +1,162 @@
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { inspect } from "node:util";
+import { bullmq, type BullmqOptions } from "@task-backend/bullmq";
+import { chain, createBackend, defineTask, getBackend, type Logger } from "@task-backend/core";
+import type { Adapter } from "@task-backend/core/adapter";
+import { hatchet } from "@task-backend/hatchet";
+import { temporal } from "@task-backend/temporal";
+import { Redis } from "ioredis";
+import { afterAll, describe, expect, test } from "vitest";
+import { discard } from "../engines/index.ts";
+import { redis } from "../engines/redis.ts";
+import { onEngine } from "./engines/required.ts";
+
+/*
+ * A marked secret in every connection option, and then wherever people may look: errors with all that hangs on them, logs,
+ * what the worker command prints, and what is stored.
+ */
+
+const MARK = "s3cret-Mark";
+const require = createRequire(import.meta.url);
+const folder = mkdtempSync(join(tmpdir(), "task-backend-secrets-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const pem = join(folder, "marked.pem");
+writeFileSync(pem, `-----BEGIN PRIVATE KEY-----\n${MARK}\n-----END PRIVATE KEY-----\n`);
+const claims = Buffer.from(JSON.stringify({ sub: "707d0855-80ab-4e1f-a156-f1c4546cbf52", secret: MARK })).toString("base64url");
+const token = `e30.${claims}.${MARK}`;
+/** Nothing listens there. */
+const NOWHERE = "127.0.0.1:1";
+
+const adapters: readonly (readonly [string, () => Adapter])[] = [
+  ["redis, a URL", () => bullmq({ url: `redis://user:${MARK}@${NOWHERE}/0?x=${MARK}` })],
+  [
+    "redis, a URL with an option that does not exist",
+    () => bullmq({ url: `redis://:${MARK}@${NOWHERE}`, password: MARK } as BullmqOptions),
+  ],
+  ["redis, over TLS", () => bullmq({ url: `rediss://user:${MARK}@${NOWHERE}` })],
+  ["postgres, a URL", () => bullmq({ url: `postgres://user:${MARK}@${NOWHERE}/db` })],
+  ["a URL of another kind", () => bullmq({ url: `mysql://user:${MARK}@${NOWHERE}/db` })],
+  ["temporal, an API key", () => temporal({ address: NOWHERE, apiKey: MARK })],
+  ["temporal, a key file", () => temporal({ address: NOWHERE, tls: { clientCertificate: pem, clientKey: pem } })],
+  ["temporal, a URL with a password", () => temporal({ url: `temporal://user:${MARK}@${NOWHERE}/default` })],
+  ["hatchet, a token", () => hatchet({ token, hostPort: NOWHERE, apiUrl: `http://${NOWHERE}`, tls: "none" })],
+  ["hatchet, a token that is none", () => hatchet({ token: MARK })],
+  [
+    "hatchet, a key file",
+    () => hatchet({ token, hostPort: NOWHERE, apiUrl: `http://${NOWHERE}`, tls: "mtls", keyFile: pem, certFile: pem, caFile: pem }),
+  ],
+  ["hatchet, a URL with a password", () => hatchet({ url: `hatchet://user:${MARK}@${NOWHERE}`, token })],
+];
+
+describe("no secret is shown", () => {
+  test.concurrent.for(adapters)("%s", { timeout: 30_000 }, async ([, make]) => {
+    const lines: string[] = [];
+    const write = (message: string, fields?: unknown): void => void lines.push(`${message} ${inspect(fields, { depth: 20 })}`);
+    const log: Logger = { debug: write, info: write, warn: write, error: write };
+    const error = await Promise.resolve()
+      .then(() => createBackend(make(), { log, callTimeout: "3s" }))
+      .then(
+        () => undefined,
+        (thrown: unknown) => thrown as Error,
+      );
+    expect(error).toBeInstanceOf(Error);
+    expect(everything(error)).not.toContain(MARK);
+    expect(lines.join("\n")).not.toContain(MARK);
+  });
+
+  test.for([
+    ["bullmq", `redis://user:${MARK}@${NOWHERE}/0`],
+    ["bullmq", `postgres://user:${MARK}@${NOWHERE}/db`],
+    ["bullmq", `redis://user:${MARK}@${NOWHERE}/0?nothing=${MARK}`],
+    ["hatchet", `hatchet://${NOWHERE}`],
+  ] as const)("task-backend-worker on %s at %s prints none", { timeout: 40_000 }, async ([type, url]) => {
+    const tasks = join(folder, "tasks.mjs");
+    writeFileSync(
+      tasks,
+      `import { defineTask } from ${JSON.stringify(require.resolve("@task-backend/core"))}; export const t = defineTask({ name: "t", handler: async () => 1 });`,
+    );
+    const cli = join(dirname(require.resolve("@task-backend/worker/package.json")), "dist/cli.js");
+    const child = spawn(process.execPath, [cli, "--queues", "default", "--tasks", tasks, "--log-level", "debug"], {
+      env: {
+        ...process.env,
+        TASK_BACKEND_TYPE: require.resolve(`@task-backend/${type}`),
+        TASK_BACKEND_URL: url,
+        HATCHET_CLIENT_TOKEN: token,
+        HATCHET_CLIENT_API_URL: `http://${NOWHERE}`,
+        HATCHET_CLIENT_TLS_STRATEGY: "none",
+      },
+    });
+    let output = "";
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (data: Buffer) => (output += data.toString()));
+    expect(await new Promise((resolve) => child.once("exit", resolve))).not.toBe(0);
+    expect(output).not.toBe("");
+    expect(output).not.toContain(MARK);
+  });
+});
+
+onEngine("redis", "REDIS_URL", "secrets in what is stored", () => {
+  test("a password is nowhere in what is stored, nor in errors and logs of runs", async () => {
+    const server = await redis.start(redis.find() as string);
+    const admin = new Redis(server.env["REDIS_URL"] as string);
+    try {
+      await admin.acl("SETUSER", "marked", "on", `>${MARK}`, "~*", "&*", "+@all");
+      const url = new URL(server.env["REDIS_URL"] as string);
+      Object.assign(url, { username: "marked", password: MARK });
+      const lines: string[] = [];
+      const write = (message: string, fields?: unknown): void => void lines.push(`${message} ${inspect(fields, { depth: 20 })}`);
+      const log: Logger = { debug: write, info: write, warn: write, error: write };
+      const backend = await getBackend({ type: require.resolve("@task-backend/bullmq"), url: url.href, log });
+      const fails = defineTask({
+        name: "fails",
+        handler: async () => {
+          throw new Error("no");
+        },
+      });
+      const double = defineTask({ name: "double", handler: async (n: number) => 2 * n });
+      const twice = chain("twice", [double, double]);
+      await backend.register(fails, double, twice).startWorker({ queues: ["default"] });
+      const output = await (await backend.submit(twice, 3)).output({ timeout: "10s" });
+      expect(output).toBe(12);
+      const failure = await (await backend.submit(fails, null)).output({ timeout: "10s" }).catch((error: unknown) => error);
+      expect(everything(failure)).not.toContain(MARK);
+      expect(lines.length).toBeGreaterThan(0);
+      expect(lines.join("\n")).not.toContain(MARK);
+      const stored = await dump(admin);
+      expect(stored).toContain("twice");
+      expect(stored).not.toContain(MARK);
+      await backend.close();
+    } finally {
+      admin.disconnect();
+      await discard(server);
+    }
+  }, 30_000);
+});
+
+/** Everything that hangs on an error, as a logger might print it. */
+function everything(error: unknown): string {
+  const seen = inspect(error, { depth: 20, showHidden: true, maxStringLength: null, maxArrayLength: null });
+  return `${seen}\n${String(error)}\n${JSON.stringify(error)}`;
+}
+
+/** Every key with its value, as text. */
+async function dump(client: Redis): Promise<string> {
+  const lines: string[] = [];
+  for (const key of await client.keys("*")) {
+    const type = await client.type(key);
+    const read: Readonly<Record<string, () => Promise<unknown>>> = {
+      string: () => client.get(key),
+      hash: () => client.hgetall(key),
+      list: () => client.lrange(key, 0, -1),
+      set: () => client.smembers(key),
+      zset: () => client.zrange(key, 0, -1),
+      stream: () => client.xrange(key, "-", "+"),
+    };
+    lines.push(`${key} ${JSON.stringify(await read[type]?.())}`);
+  }
+  return lines.join("\n");
+}
