@@ -99,6 +99,26 @@ export const listener = defineWorkflow({
   },
 });
 
+const KEYS = ["typescript", "ts", "console", "aa", "b"];
+
+/** Returns an object whose keys stand in no particular order. */
+export const tally = defineTask({
+  name: "conformance_tally",
+  handler: () => ({ ...Object.fromEntries(KEYS.map((key, index) => [key, index])), inner: [{ second: 2, first: 1 }] }),
+});
+
+/** Its steps follow the order of keys that came as input, from a step and with a signal. */
+export const orderly = defineWorkflow({
+  name: "conformance_orderly",
+  handler: async (workflow, { file, queue, ...input }: { file: string; queue: string } & Record<string, unknown>) => {
+    const tell = (what: string, value: unknown) => workflow.run(record, { file, line: `${what}:${JSON.stringify(value)}` }, { queue });
+    await tell("input", input);
+    await tell("output", await workflow.run(tally, null, { queue }));
+    await tell("signal", await workflow.waitForSignal("first"));
+    return workflow.waitForSignal("second");
+  },
+});
+
 export const patient = defineWorkflow({
   name: "conformance_patient",
   handler: async (workflow, { file, queue, ms }: { file: string; queue: string; ms: number }) => {

@@ -6,6 +6,7 @@ import { NonDeterminismError } from "@hatchet-dev/typescript-sdk/util/errors/non
 import { V1DurableEventLogKind } from "@hatchet-dev/typescript-sdk/clients/rest/generated/data-contracts.js";
 import type { Json } from "@task-backend/core/adapter";
 import { putNote } from "./notes.ts";
+import { sorted } from "./wire.ts";
 
 /**
  * The log that Hatchet keeps of a durable task: a later invocation must write what the earlier ones wrote, in their order,
@@ -35,8 +36,9 @@ export class DurableLog {
 
   /** Writes a record, and answers with the one that was there, if there was one. */
   async memo<T>(payload: T): Promise<T> {
-    const { payload: before } = await this.#memo(encode(payload));
-    return before === undefined ? payload : decode<T>(before);
+    const encoded = encode(payload);
+    const { payload: before = encoded } = await this.#memo(encoded);
+    return decode<T>(before);
   }
 
   /** Reads the next record: `undefined` for one that was asked for before and not written, `end` behind the last one. */
@@ -209,7 +211,7 @@ function encode(value: unknown): Uint8Array {
 }
 
 function decode<T>(bytes: Uint8Array): T {
-  return JSON.parse(new TextDecoder().decode(bytes)) as T;
+  return sorted(JSON.parse(new TextDecoder().decode(bytes)) as Json) as T;
 }
 
 function base(readableDataKey: string) {

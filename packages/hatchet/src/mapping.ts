@@ -1,6 +1,6 @@
 import { cancelledRecord, type FailedStatus, type StepOutcome } from "@task-backend/core/adapter";
 import type { Completion } from "./durable-log.ts";
-import { fromThrown, isObject, META, type Returned, type Settled } from "./wire.ts";
+import { fromThrown, isObject, META, sorted, type Returned, type Settled } from "./wire.ts";
 
 /** How Hatchet words it that a run was cancelled. */
 const CANCELLED = /cancelled/i;
@@ -12,9 +12,9 @@ export function outcomeOf(
 ): { readonly outcome: StepOutcome; readonly settled?: Settled; readonly finishedAtMs?: number } {
   if (!isFailure) {
     // What others wrote for Hatchet returns what it returns.
-    if (!isObject(payload) || !isObject(payload[META])) return { outcome: { status: "completed", output: payload ?? null } };
+    if (!isObject(payload) || !isObject(payload[META])) return { outcome: { status: "completed", output: sorted(payload ?? null) } };
     const { output, taskBackend: settled } = payload as unknown as Returned;
-    return { outcome: { status: "completed", output: output ?? null }, settled, finishedAtMs: settled.finishedAtMs };
+    return { outcome: { status: "completed", output: sorted(output ?? null) }, settled, finishedAtMs: settled.finishedAtMs };
   }
   const thrown = fromThrown(errorMessage);
   if ("status" in thrown) {

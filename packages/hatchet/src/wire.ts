@@ -51,7 +51,18 @@ export function toInput({ input }: Pick<RunRequest, "input">): { readonly [key: 
 }
 
 export function fromInput(input: unknown, { wrapped }: Meta): Json {
-  return wrapped ? ((input as { value: Json }).value ?? null) : (input as Json);
+  return sorted(wrapped ? ((input as { value: Json }).value ?? null) : (input as Json));
+}
+
+/**
+ * With the keys of its objects in an order of ours. Hatchet brings a payload as it was sent while it is fresh, and as `jsonb` orders it
+ * when it comes from its tables: a workflow that is run again must see what it saw.
+ */
+export function sorted<T extends Json>(value: T): T {
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map(sorted) as unknown as T;
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(entries.map(([key, inner]) => [key, sorted(inner)])) as T;
 }
 
 /** Hatchet knows three levels. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { defineTask, defineWorkflow, InvalidArgumentError, RunSettledError, WaitTimeoutError } from "@task-backend/core";
-import { LOSES_MS, napper, pause, shape } from "../fixtures.ts";
+import { LOSES_MS, napper, orderly, pause, shape } from "../fixtures.ts";
 import { workflowCasesOf } from "./common.ts";
 
 const rule18 = workflowCasesOf(18);
@@ -105,6 +105,30 @@ export const replayCases = [
     },
     // A kill may cost the recovery of two workers.
     200_000,
+  ),
+
+  rule18(
+    "a function that acts on the order of keys sees the same order in each replay",
+    async (t) => {
+      const keys = { zebra: 1, ox: { longest: 1, a: 2 }, ant: 3 };
+      const first = await t.spawnWorker();
+      const backend = await t.backend();
+      const run = await backend.submit(orderly, { ...keys, file: t.effects, queue: t.queue }, { queue: t.queue });
+      await run.signal("first", keys);
+      await t.until("the steps to run", () => t.lines().length === 3);
+      // The last of them is on record before its worker goes.
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      first.kill("SIGKILL");
+      await first.exited;
+      await t.spawnWorker();
+      await run.signal("second", "done");
+      assert.equal(await run.output({ timeout: 2 * backend.capabilities.limits.recoveryMs + 20_000 }), "done");
+      assert.deepEqual(
+        t.lines().map((line) => line.split(":")[0]),
+        ["input", "output", "signal"],
+      );
+    },
+    100_000,
   ),
 
   rule20("a sleep is never early", async (t) => {
