@@ -12,7 +12,7 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const BUILD_ORDER = [
   ["packages/core"],
   ["packages/sqlite", "packages/bullmq", "packages/temporal", "packages/hatchet", "packages/worker", "packages/conformance"],
-  ["examples/document-pipeline"],
+  ["examples/document-pipeline", "examples/custom-backend"],
 ];
 
 export async function setup({ forceBuild = false, build: wanted = true } = {}) {

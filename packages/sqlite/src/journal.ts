@@ -99,8 +99,8 @@ export class SqliteJournal implements JournalStore {
         run.entries + index,
         JSON.stringify(entry),
       );
-      this.#start(run, command);
     }
+    // Parked before they are started: a run that is cancelled while it waits adds its end to the journal at once.
     const more = run.entries > seen;
     this.#database.run(
       `UPDATE runs SET state = ?, owner = CASE ? WHEN 1 THEN owner ELSE NULL END, status = 'running', error = NULL, entries = ?, commands = ?, seen = ?, retries = 0, lost_ticks = 0 WHERE seq = ?`,
@@ -111,6 +111,7 @@ export class SqliteJournal implements JournalStore {
       seen,
       run.seq,
     );
+    for (const command of fresh) this.#start(run, command);
     return more ? "more" : "done";
   }
 

@@ -130,6 +130,33 @@ export const workflowCases = [
     await assert.rejects(run.output({ timeout: "10s" }), TaskCancelledError);
     assert.deepEqual(t.lines(), ["hanging started", "cleaned"]);
   }),
+  rule23("so are steps that have not begun, or wait for their next attempt", async (t) => {
+    const unserved = defineTask({ name: "unserved", queue: `${t.queue}_nobody`, handler: async () => t.note("never") });
+    const failing = defineTask({
+      name: "failing",
+      queue: t.queue,
+      retry: { attempts: 2, backoff: { delay: "10m" } },
+      handler: async () => {
+        t.note("failed");
+        throw new Error("the first time");
+      },
+    });
+    const clean = defineTask({ name: "clean", queue: t.queue, handler: async () => t.note("cleaned") });
+    const workflow = defineWorkflow({
+      name: "waiting_steps",
+      handler: async (wf) => {
+        const steps = [wf.run(unserved, null), wf.run(failing, null), wf.run(unserved, null)];
+        const settled = await Promise.allSettled(steps);
+        if (settled.every((one) => one.status === "rejected" && one.reason instanceof TaskCancelledError)) await wf.run(clean, null);
+      },
+    });
+    const { backend } = await t.serve([failing, clean, workflow]);
+    const run = await backend.submit(workflow, null, { queue: t.queue });
+    await t.until("a step to fail", () => t.lines().length > 0);
+    await run.cancel();
+    await assert.rejects(run.output({ timeout: "10s" }), TaskCancelledError);
+    assert.deepEqual(t.lines(), ["failed", "cleaned"]);
+  }),
   rule23("settling in any way cancels what is unsettled: the losers of a race", async (t) => {
     const reasons: string[] = [];
     const loser = defineTask({

@@ -1,0 +1,2 @@
+export { createAdapter, postgresQueue } from "./adapter.ts";
+export type { PostgresQueueOptions } from "./options.ts";

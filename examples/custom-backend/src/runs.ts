@@ -1,0 +1,242 @@
+import { randomUUID } from "node:crypto";
+import {
+  cancelledRecord,
+  definitionKey,
+  PRIORITIES,
+  type ErrorRecord,
+  type Json,
+  type JournalEntry,
+  type RunRecord,
+  type RunRequest,
+  type RunStatus,
+  type SignalRequest,
+  type StepOutcome,
+  type SubmitOutcome,
+} from "@task-backend/core/adapter";
+import type { Sql } from "./database.ts";
+
+/*
+ * What a run goes through. Each function is called inside a transaction that others cannot see half of.
+ */
+
+export interface Row {
+  readonly seq: string;
+  readonly id: string;
+  readonly parent: string | null;
+  readonly parent_n: number | null;
+  readonly kind: "task" | "workflow";
+  readonly name: string;
+  readonly version: string | null;
+  readonly queue: string;
+  readonly priority: number;
+  readonly headers: string;
+  readonly input: string;
+  readonly state: "ready" | "delayed" | "active" | "parked" | "settled";
+  readonly status: RunStatus;
+  readonly run_at: number | null;
+  readonly attempts: number;
+  readonly owner: string | null;
+  readonly cancel_requested: boolean;
+  readonly submitted_at: number;
+  readonly started_at: number | null;
+  readonly finished_at: number | null;
+  readonly progress: string | null;
+  readonly output: string | null;
+  readonly error: string | null;
+  readonly entries: number;
+  readonly seen: number;
+  readonly commands: number;
+  readonly retries: number;
+  readonly lost_ticks: number;
+}
+
+/** The run that started this one, and the number of the command. */
+interface Parent {
+  readonly id: string;
+  readonly n: number;
+}
+
+/** Runs without keys go in one statement; a key may find a run that is there. */
+export async function insertRuns(
+  sql: Sql,
+  requests: readonly RunRequest[],
+  retentionMs: number,
+  parent?: Parent,
+): Promise<SubmitOutcome[]> {
+  const rows = requests.map((request) => ({
+    ...request,
+    id: parent ? `${parent.id}.${parent.n}` : randomUUID(),
+    parent: parent?.id,
+    parent_n: parent?.n,
+    definition: definitionKey(request),
+    priority: PRIORITIES.indexOf(request.priority),
+    // As JSON, which holds any string.
+    idempotency_key: request.idempotencyKey === undefined ? undefined : JSON.stringify(request.idempotencyKey),
+    headers: JSON.stringify(request.headers),
+    input: JSON.stringify(request.input),
+    run_at: request.runAtMs,
+  }));
+  const keyed = rows.filter((row) => row.idempotency_key !== undefined);
+  for (const { name, queue, idempotency_key } of keyed) {
+    await sql("DELETE FROM runs WHERE name = $1 AND queue = $2 AND idempotency_key = $3 AND finished_at <= now_ms() - $4::float8", [
+      name,
+      queue,
+      idempotency_key,
+      retentionMs,
+    ]);
+  }
+  const inserted = await sql<{ id: string }>(
+    `INSERT INTO runs (id, parent, parent_n, kind, name, version, definition, queue, priority, idempotency_key, headers, input, run_at, state, status, submitted_at)
+     SELECT id, parent, parent_n, kind, name, version, definition, queue, priority, idempotency_key, headers, input, run_at,
+       CASE WHEN run_at > now_ms() THEN 'delayed' ELSE 'ready' END, CASE WHEN run_at > now_ms() THEN 'scheduled' ELSE 'pending' END, now_ms()
+     FROM json_populate_recordset(NULL::runs, $1) WITH ORDINALITY ORDER BY ordinality
+     ON CONFLICT (name, queue, idempotency_key) DO NOTHING RETURNING id`,
+    [JSON.stringify(rows)],
+  );
+  const fresh = new Set(inserted.map(({ id }) => id));
+  return Promise.all(
+    rows.map(async ({ id, name, queue, idempotency_key }) => {
+      if (fresh.has(id)) return { id, deduplicated: false };
+      const [other] = await sql<{ id: string }>("SELECT id FROM runs WHERE name = $1 AND queue = $2 AND idempotency_key = $3", [
+        name,
+        queue,
+        idempotency_key,
+      ]);
+      return { id: other?.id ?? id, deduplicated: true };
+    }),
+  );
+}
+
+/** Locks a run, and the one that started it before: always from the top. */
+async function lock(sql: Sql, id: string): Promise<Row | undefined> {
+  const rows = await sql<Row>("SELECT * FROM runs WHERE id IN ($1, (SELECT parent FROM runs WHERE id = $1)) ORDER BY id FOR UPDATE", [id]);
+  return rows.find((row) => row.id === id);
+}
+
+/** Locks a run that its worker still holds. */
+export async function lockOwned(sql: Sql, id: string, owner: string): Promise<Row | undefined> {
+  const run = await lock(sql, id);
+  return run?.owner === owner && run.state === "active" ? run : undefined;
+}
+
+/** Adds to a workflow's journal and wakes it. Nothing for settled runs. */
+async function append(sql: Sql, id: string, entry: JournalEntry): Promise<void> {
+  await sql(
+    `WITH run AS (
+       UPDATE runs SET entries = entries + 1, state = CASE state WHEN 'parked' THEN 'ready' ELSE state END
+       WHERE id = $1 AND state <> 'settled' RETURNING id, entries)
+     INSERT INTO journal (run, position, entry) SELECT id, entries - 1, $2 FROM run`,
+    [id, JSON.stringify(entry)],
+  );
+}
+
+/** The record of a locked run, the workflow that waits for it, and whatever it started. */
+export async function settle(sql: Sql, run: Row, outcome: StepOutcome, attempts: number = run.attempts): Promise<void> {
+  const completed = outcome.status === "completed";
+  const [done] = await sql<{ finished_at: number }>(
+    `UPDATE runs SET state = 'settled', status = $2, output = $3, error = $4, attempts = $5, owner = NULL, finished_at = now_ms()
+     WHERE id = $1 RETURNING finished_at`,
+    [run.id, outcome.status, completed ? JSON.stringify(outcome.output) : null, completed ? null : JSON.stringify(outcome.error), attempts],
+  );
+  if (run.parent !== null && run.parent_n !== null)
+    await append(sql, run.parent, { type: "settled", n: run.parent_n, atMs: done?.finished_at ?? 0, outcome });
+  if (run.kind === "task") return;
+  for (const table of ["journal", "timers", "signal_ids"]) await sql(`DELETE FROM ${table} WHERE run = $1`, [run.id]);
+  const children = await sql<{ id: string }>("SELECT id FROM runs WHERE parent = $1 AND state <> 'settled' ORDER BY id", [run.id]);
+  for (const { id } of children) await cancel(sql, id);
+}
+
+/** How a run ends that was cancelled before or between its attempts. */
+export function cancelled(name: string): StepOutcome {
+  return { status: "cancelled", error: cancelledRecord(name) };
+}
+
+/** What waits never gets to run; a running task is told by its worker, a workflow by its journal. */
+export async function cancel(sql: Sql, id: string): Promise<"requested" | "settled" | "unknown"> {
+  const run = await lock(sql, id);
+  if (!run) return "unknown";
+  if (run.state === "settled") return "settled";
+  if (run.cancel_requested) return "requested";
+  if (run.kind === "workflow" ? run.started_at === null : run.state !== "active") {
+    await settle(sql, run, cancelled(run.name));
+    return "requested";
+  }
+  // A workflow that waits for fitting code hears of it as well.
+  const wakes = run.kind === "workflow" && run.state === "delayed";
+  await sql("UPDATE runs SET cancel_requested = true, state = CASE WHEN $2 THEN 'ready' ELSE state END WHERE id = $1", [id, wakes]);
+  if (run.kind === "workflow") await append(sql, id, { type: "cancel", atMs: Date.now() });
+  return "requested";
+}
+
+export async function signal(
+  sql: Sql,
+  id: string,
+  { name, payload, dedupeId }: SignalRequest,
+): Promise<"accepted" | "settled" | "unknown" | "not-a-workflow"> {
+  const run = await lock(sql, id);
+  if (!run) return "unknown";
+  if (run.state === "settled") return "settled";
+  // Known by name only, a run has no kind before a worker has taken it.
+  if (run.kind === "task" && run.started_at !== null) return "not-a-workflow";
+  if (dedupeId !== undefined) {
+    const fresh = await sql("INSERT INTO signal_ids (run, dedupe_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING run", [
+      id,
+      JSON.stringify(dedupeId),
+    ]);
+    if (fresh.length === 0) return "accepted";
+  }
+  await append(sql, id, { type: "signal", name, payload, atMs: Date.now() });
+  return "accepted";
+}
+
+/** Gives workers what is due. Answers in how many milliseconds something else will be. */
+export async function promoteDue(sql: Sql): Promise<number | undefined> {
+  await sql(
+    `UPDATE runs SET state = 'ready', status = CASE status WHEN 'scheduled' THEN 'pending' ELSE status END
+     WHERE id IN (SELECT id FROM runs WHERE state = 'delayed' AND run_at <= now_ms() FOR UPDATE SKIP LOCKED)`,
+  );
+  const due = await sql<{ run: string; n: number; due_at: number }>("SELECT * FROM timers WHERE due_at <= now_ms() ORDER BY due_at");
+  for (const { run, n, due_at: atMs } of due) {
+    const free = await sql("SELECT FROM runs WHERE id = $1 FOR UPDATE SKIP LOCKED", [run]);
+    const fired = free.length > 0 && (await sql("DELETE FROM timers WHERE run = $1 AND n = $2 RETURNING n", [run, n]));
+    if (fired && fired.length > 0) await append(sql, run, { type: "fired", n, atMs });
+  }
+  const [next] = await sql<{ ms: number | null }>(
+    `SELECT least((SELECT min(run_at) FROM runs WHERE state = 'delayed'), (SELECT min(due_at) FROM timers)) - now_ms() AS ms`,
+  );
+  return next?.ms ?? undefined;
+}
+
+/** Gives the runs of lost workers to others. The lost start stays charged. */
+export async function recover(sql: Sql): Promise<number> {
+  await sql("DELETE FROM workers WHERE lease_until < now_ms()");
+  const lost = await sql<{ id: string; owner: string }>(
+    "SELECT id, owner FROM runs WHERE state = 'active' AND NOT EXISTS (SELECT FROM workers WHERE workers.id = owner) ORDER BY id",
+  );
+  for (const { id, owner } of lost) {
+    const run = await lockOwned(sql, id, owner);
+    if (run?.kind === "task" && run.cancel_requested) await settle(sql, run, cancelled(run.name));
+    else if (run?.kind === "task")
+      await sql("UPDATE runs SET state = 'ready', status = 'retrying', owner = NULL, error = NULL WHERE id = $1", [id]);
+    else if (run) await sql("UPDATE runs SET state = 'ready', owner = NULL, lost_ticks = lost_ticks + 1 WHERE id = $1", [id]);
+  }
+  return lost.length;
+}
+
+export function toRecord(row: Row): RunRecord {
+  // What is due stays `scheduled` until a worker looks.
+  const due = row.status === "scheduled" && (row.run_at ?? 0) <= Date.now();
+  return {
+    id: row.id,
+    name: row.name,
+    queue: row.queue,
+    status: due ? "pending" : row.status,
+    attempts: row.attempts,
+    submittedAtMs: row.submitted_at,
+    ...(row.progress !== null && { progress: JSON.parse(row.progress) as Json }),
+    ...(row.started_at !== null && { startedAtMs: row.started_at }),
+    ...(row.finished_at !== null && { finishedAtMs: row.finished_at }),
+    ...(row.output !== null && { output: JSON.parse(row.output) as Json }),
+    ...(row.error !== null && { error: JSON.parse(row.error) as ErrorRecord }),
+  };
+}

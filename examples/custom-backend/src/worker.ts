@@ -1,0 +1,332 @@
+import { randomUUID } from "node:crypto";
+import {
+  createDrive,
+  definitionKey,
+  Interruption,
+  MAX_TIMER_MS,
+  type AbortReason,
+  type Decision,
+  type ErrorRecord,
+  type Headers,
+  type Json,
+  type TickResult,
+  type WorkerHandle,
+  type WorkerRequest,
+  type WorkerRuntime,
+  type WorkflowRun,
+} from "@task-backend/core/adapter";
+import type { Database, News, Sql } from "./database.ts";
+import { PostgresJournal } from "./journal.ts";
+import type { Settings } from "./options.ts";
+import { cancelled, lockOwned, promoteDue, recover, settle, type Row } from "./runs.ts";
+
+/** Workflow runs that are taken further at a time: they wait for the database, not for work. */
+const TICKS = 20;
+/** News may get lost with a connection. */
+const LOOKS_MS = 1_000;
+/** What is due and was locked is looked at again. */
+const SOON_MS = 5;
+const TRIES_AGAIN_MS = 500;
+const PROGRESS_MS = 50;
+const PRUNE = "DELETE FROM runs WHERE state = 'settled' AND finished_at < now_ms() - $1::float8";
+/** Both kinds: what was submitted by name only waits among the tasks. */
+const CLAIM = `
+  UPDATE runs SET state = 'active', owner = $1, started_at = coalesce(started_at, now_ms()),
+    attempts = CASE kind WHEN 'task' THEN attempts + 1 ELSE 1 END,
+    status = CASE WHEN kind = 'workflow' AND status = 'retrying' THEN status ELSE 'running' END
+  WHERE id IN (
+    SELECT id FROM runs WHERE state = 'ready' AND kind = $2 AND queue = ANY($3) AND definition = ANY($4)
+    ORDER BY priority DESC, seq LIMIT $5 FOR UPDATE SKIP LOCKED)
+  AND EXISTS (SELECT FROM workers WHERE id = $1) RETURNING *`;
+
+/** Claims, runs and settles. Its row in `workers` is its lease, and its name there the fence of all that it holds. */
+export class PostgresWorker implements WorkerHandle {
+  readonly #database: Database;
+  readonly #settings: Settings;
+  readonly #request: WorkerRequest;
+  readonly #runtime: WorkerRuntime;
+  readonly #drive: (run: WorkflowRun, owner: string) => Promise<TickResult | "lost">;
+  readonly #running = new Map<string, Interruption>();
+  readonly #busy = new Set<Promise<void>>();
+  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #unsubscribe: () => void;
+  #owner = randomUUID();
+  /** By the monotonic clock. */
+  #renewedAt = -Infinity;
+  #ticking = 0;
+  #claiming: Promise<void> | undefined;
+  #again = false;
+  #stopping = false;
+  #aborting = false;
+  #due: NodeJS.Timeout | undefined;
+  #grace: NodeJS.Timeout | undefined;
+  #stopped: Promise<void> | undefined;
+
+  private constructor(database: Database, settings: Settings, request: WorkerRequest, runtime: WorkerRuntime) {
+    this.#database = database;
+    this.#settings = settings;
+    this.#request = request;
+    this.#runtime = runtime;
+    this.#drive = createDrive(runtime, new PostgresJournal(database, settings.retentionMs));
+    this.#unsubscribe = database.onNews((news) => this.#hear(news));
+  }
+
+  static async start(database: Database, settings: Settings, request: WorkerRequest, runtime: WorkerRuntime): Promise<PostgresWorker> {
+    const worker = new PostgresWorker(database, settings, request, runtime);
+    await database.sql("INSERT INTO workers (id, lease_until) VALUES ($1, now_ms() + $2::float8)", [worker.#owner, settings.leaseMs]);
+    worker.#renewedAt = performance.now();
+    worker.#every(settings.leaseMs / 3, "renew the lease", () => worker.#beat());
+    worker.#every(LOOKS_MS, "look for runs", async () => worker.#pump());
+    worker.#every(2 * LOOKS_MS, "look for unknown names", () => worker.#warn());
+    worker.#every(Math.min(settings.retentionMs, 30_000), "forget old runs", () => database.sql(PRUNE, [settings.retentionMs]));
+    worker.#pump();
+    return worker;
+  }
+
+  healthy(): boolean {
+    return !this.#stopping && performance.now() - this.#renewedAt < this.#settings.leaseMs;
+  }
+
+  stop(graceMs: number): Promise<void> {
+    this.#stopping = true;
+    clearTimeout(this.#grace);
+    const abort = (): void => {
+      this.#aborting = true;
+      this.#abortAll("shutdown");
+    };
+    if (graceMs === 0) abort();
+    else this.#grace = setTimeout(abort, Math.min(graceMs, MAX_TIMER_MS));
+    this.#stopped ??= this.#finish();
+    return this.#stopped;
+  }
+
+  async #finish(): Promise<void> {
+    await this.#claiming;
+    while (this.#busy.size > 0) await Promise.all(this.#busy);
+    for (const timer of [this.#grace, this.#due, ...this.#timers]) clearTimeout(timer);
+    this.#unsubscribe();
+    // Ended, not deleted: should anything be left, others find it.
+    await this.#database.sql("UPDATE workers SET lease_until = 0 WHERE id = $1", [this.#owner]).catch(() => {});
+  }
+
+  // ---- claiming ----
+
+  #hear(news: News): void {
+    if (news?.what === "cancel") this.#running.get(news.id)?.abort("cancel");
+    if (news === undefined) void this.#lookForCancels().catch(() => {});
+    if (news?.what !== "settled") this.#pump();
+  }
+
+  /** Claims what there is room for; once more when it is called meanwhile. */
+  #pump(): void {
+    this.#again = true;
+    this.#claiming ??= this.#claimAll().finally(() => (this.#claiming = undefined));
+  }
+
+  async #claimAll(): Promise<void> {
+    while (this.#again && !this.#stopping) {
+      this.#again = false;
+      try {
+        await this.#claim();
+      } catch (error) {
+        this.#runtime.log.error(`Runs cannot be claimed: ${(error as Error).message}`);
+        return;
+      }
+    }
+  }
+
+  async #claim(): Promise<void> {
+    const owner = this.#owner;
+    const askedAt = performance.now();
+    const { definitions } = this.#runtime;
+    const names = definitions.map(({ name }) => name);
+    const workflows = definitions.filter(({ kind }) => kind === "workflow").map(definitionKey);
+    const claim = (kind: string, known: readonly string[], room: number): Promise<Row[]> =>
+      room > 0 ? this.#database.sql<Row>(CLAIM, [owner, kind, this.#request.queues, known, room]) : Promise.resolve([]);
+    const dueMs = await this.#database.transaction(promoteDue);
+    const claims = await Promise.all([
+      claim("task", names, this.#request.concurrency - this.#running.size),
+      claim("workflow", workflows, TICKS - this.#ticking),
+    ]);
+    clearTimeout(this.#due);
+    if (dueMs !== undefined && !this.#stopping) this.#due = setTimeout(() => this.#pump(), Math.min(Math.max(dueMs, SOON_MS), LOOKS_MS));
+    // A process that was frozen meanwhile may have lost what it claimed.
+    if (performance.now() - askedAt > this.#settings.leaseMs / 2) await this.#beat();
+    if (owner !== this.#owner) return;
+    for (const row of claims.flat().sort((a, b) => b.priority - a.priority || Number(a.seq) - Number(b.seq))) this.#begin(row, owner);
+  }
+
+  #begin(row: Row, owner: string): void {
+    const workflow = this.#runtime.definitions.findLast(({ kind, name }) => kind === "workflow" && name === row.name);
+    const work = row.kind === "workflow" || workflow ? this.#tick(row, workflow?.version, owner) : this.#attempt(row, owner);
+    const held = work
+      .catch((error: unknown) => this.#runtime.log.error(`Run ${row.id} was left: ${(error as Error).message}`))
+      .finally(() => {
+        this.#busy.delete(held);
+        this.#pump();
+      });
+    this.#busy.add(held);
+  }
+
+  // ---- tasks ----
+
+  async #attempt(row: Row, owner: string): Promise<void> {
+    const { id, name, queue, attempts: attempt } = row;
+    const interruption = new Interruption();
+    this.#running.set(id, interruption);
+    if (row.cancel_requested) interruption.abort("cancel");
+    if (this.#aborting) interruption.abort("shutdown");
+    let progress: Json | undefined;
+    let writing: NodeJS.Timeout | undefined;
+    const write = (): void => {
+      writing = undefined;
+      const values = [id, owner, JSON.stringify(progress)];
+      this.#database.sql("UPDATE runs SET progress = $3 WHERE id = $1 AND owner = $2", values).catch(() => {});
+    };
+    const decision = await this.#runtime.execute({
+      id,
+      name,
+      queue,
+      attempt,
+      input: JSON.parse(row.input) as Json,
+      headers: JSON.parse(row.headers) as Headers,
+      ...(row.error !== null && { previousError: JSON.parse(row.error) as ErrorRecord }),
+      interruption,
+      progress: (value) => {
+        progress = value;
+        writing ??= setTimeout(write, PROGRESS_MS);
+      },
+    });
+    clearTimeout(writing);
+    const last = progress === undefined ? row.progress : JSON.stringify(progress);
+    await this.#persist(interruption, () => this.#database.transaction((sql) => this.#apply(sql, row, owner, decision, last)));
+    if (this.#running.get(id) === interruption) this.#running.delete(id);
+  }
+
+  /** Trouble with the server must not lose an outcome, as long as the run is ours. */
+  async #persist(interruption: Interruption, write: () => Promise<void>): Promise<void> {
+    while (interruption.reason !== "lost") {
+      try {
+        return await write();
+      } catch (error) {
+        this.#runtime.log.error(`An outcome cannot be stored yet: ${(error as Error).message}`);
+        if (this.#stopping) return;
+        await new Promise((resolve) => setTimeout(resolve, TRIES_AGAIN_MS));
+      }
+    }
+  }
+
+  async #apply(sql: Sql, { id, name, attempts, error }: Row, owner: string, decision: Decision, progress: string | null): Promise<void> {
+    const run = await lockOwned(sql, id, owner);
+    if (!run) return;
+    if (progress !== null) await sql("UPDATE runs SET progress = $2 WHERE id = $1", [id, progress]);
+    if (run.cancel_requested)
+      return settle(sql, run, decision.do === "settle" && decision.status === "cancelled" ? decision : cancelled(name));
+    if (decision.do === "complete") return settle(sql, run, { status: "completed", output: decision.output });
+    if (decision.do === "settle") return settle(sql, run, decision, decision.attempts);
+    const failed = decision.do === "retry";
+    await sql(
+      `UPDATE runs SET state = CASE WHEN $2::float8 > 0 THEN 'delayed' ELSE 'ready' END, run_at = now_ms() + $2::float8, owner = NULL,
+         status = $3, attempts = $4, error = $5, started_at = CASE WHEN $4 = 0 THEN NULL ELSE started_at END WHERE id = $1`,
+      [
+        id,
+        decision.delayMs,
+        failed || error !== null ? "retrying" : "pending",
+        failed ? attempts : attempts - 1,
+        failed ? JSON.stringify(decision.error) : error,
+      ],
+    );
+  }
+
+  // ---- workflows ----
+
+  async #tick(row: Row, known: string | undefined, owner: string): Promise<void> {
+    const { id, name, queue, started_at, lost_ticks } = row;
+    // By name only, it has the version of the worker that takes it.
+    const version = row.kind === "workflow" ? row.version : (known ?? null);
+    this.#ticking++;
+    try {
+      if (row.kind === "task")
+        await this.#database.sql(
+          "UPDATE runs SET kind = 'workflow', version = $3, definition = $4, attempts = 1 WHERE id = $1 AND owner = $2",
+          [id, owner, version, `${name}@${version}`],
+        );
+      const [input, headers] = [JSON.parse(row.input) as Json, JSON.parse(row.headers) as Headers];
+      const run = { id, name, queue, input, headers, startedAtMs: started_at ?? 0, lostTicks: lost_ticks };
+      await this.#drive({ ...run, ...(version !== null && { version }) }, owner);
+    } catch (error) {
+      this.#runtime.evict(id);
+      this.#runtime.log.error(`Workflow run ${id} cannot be stored yet: ${(error as Error).message}`);
+      await this.#giveBack(id, owner);
+    } finally {
+      this.#ticking--;
+    }
+  }
+
+  async #giveBack(id: string, owner: string): Promise<void> {
+    const lost = new Interruption();
+    await this.#persist(lost, async () => {
+      if (owner !== this.#owner) return;
+      await this.#database.sql(
+        "UPDATE runs SET state = 'delayed', run_at = now_ms() + $3::float8, owner = NULL WHERE id = $1 AND owner = $2 AND state = 'active'",
+        [id, owner, TRIES_AGAIN_MS],
+      );
+    });
+  }
+
+  // ---- the lease ----
+
+  /** Renews the lease, and takes over from workers that are lost. */
+  async #beat(): Promise<void> {
+    const at = performance.now();
+    const { leaseMs } = this.#settings;
+    const renewed = await this.#database.sql(
+      "UPDATE workers SET lease_until = now_ms() + $2::float8 WHERE id = $1 AND lease_until >= now_ms() RETURNING id",
+      [this.#owner, leaseMs],
+    );
+    if (renewed.length === 0) {
+      this.#runtime.log.warn("This worker was away for longer than its lease; its runs were given to others.");
+      this.#abortAll("lost");
+      this.#owner = randomUUID();
+      await this.#database.sql("INSERT INTO workers (id, lease_until) VALUES ($1, now_ms() + $2::float8)", [this.#owner, leaseMs]);
+    }
+    this.#renewedAt = at;
+    const recovered = await this.#database.transaction(recover);
+    if (recovered > 0) this.#runtime.log.warn(`Took ${recovered} runs over from a worker that was lost.`);
+    await this.#lookForCancels();
+    this.#pump();
+  }
+
+  async #lookForCancels(): Promise<void> {
+    if (this.#running.size === 0) return;
+    const found = await this.#database.sql<{ id: string }>("SELECT id FROM runs WHERE owner = $1 AND cancel_requested", [this.#owner]);
+    for (const { id } of found) this.#running.get(id)?.abort("cancel");
+  }
+
+  #abortAll(reason: AbortReason): void {
+    for (const interruption of this.#running.values()) interruption.abort(reason);
+  }
+
+  /** Others may have a worker that knows them. */
+  async #warn(): Promise<void> {
+    const known = this.#runtime.definitions.flatMap((definition) => [definition.name, definitionKey(definition)]);
+    const unknown = await this.#database.sql<{ definition: string; queue: string }>(
+      "SELECT DISTINCT definition, queue FROM runs WHERE state = 'ready' AND queue = ANY($1) AND definition <> ALL($2) LIMIT 10",
+      [this.#request.queues, known],
+    );
+    for (const { definition, queue } of unknown)
+      this.#runtime.log.warn(`Runs of "${definition}" wait on queue "${queue}", and this worker does not know it.`);
+  }
+
+  #every(ms: number, what: string, work: () => Promise<unknown>): void {
+    let atWork = false;
+    const timer = setInterval(() => {
+      if (atWork) return;
+      atWork = true;
+      work()
+        .catch((error: unknown) => this.#runtime.log.error(`This worker cannot ${what}: ${(error as Error).message}`))
+        .finally(() => (atWork = false));
+    }, ms);
+    this.#timers.push(timer);
+  }
+}

@@ -1,0 +1,38 @@
+import { randomBytes } from "node:crypto";
+import { createRequire } from "node:module";
+import type { EngineUnderTest } from "@task-backend/conformance";
+import { createBackend, silentLogger } from "@task-backend/core";
+import { postgresQueue, type PostgresQueueOptions } from "custom-backend";
+import { TcpProxy } from "../../engines/tcp-proxy.ts";
+
+/** A short lease, so that lost workers are noticed within a test's patience. */
+const LEASE = "3s";
+
+/** The example on the PostgreSQL server of that URL, in schemas of its own. */
+export function customBackendUnderTest(name: string, url: string): EngineUnderTest {
+  const own = `custom_${randomBytes(4).toString("hex")}`;
+  let instances = 0;
+  const options = (schema: string, at = url): PostgresQueueOptions => ({ url: at, schema, lease: LEASE, poolSize: 2 });
+  const withQuery = new URL(url);
+  for (const [key, value] of Object.entries({ schema: own, lease: LEASE, poolSize: "2" })) withQuery.searchParams.set(key, value);
+  return {
+    name,
+    createAdapter: (given) =>
+      postgresQueue(given ? { ...options(`${own}_retention${++instances}`), retention: given.retentionMs } : options(own)),
+    env: { TASK_BACKEND_TYPE: createRequire(import.meta.url).resolve("custom-backend"), TASK_BACKEND_URL: withQuery.href },
+    outage: async () => {
+      const server = new URL(url);
+      const proxy = await TcpProxy.open({ host: server.hostname, port: Number(server.port) });
+      const through = new URL(url);
+      through.host = `127.0.0.1:${proxy.port}`;
+      const schema = `${own}_outage${++instances}`;
+      // Tables are made before the time of the calls is short.
+      await (await createBackend(postgresQueue(options(schema)), { log: silentLogger })).close();
+      return {
+        createAdapter: () => postgresQueue(options(schema, through.href)),
+        begin: () => proxy.cut(),
+        end: () => proxy.restore(),
+      };
+    },
+  };
+}
