@@ -1,28 +1,49 @@
+import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { benchBullmq } from "./bullmq.ts";
+import { measureGrowth, type Growth } from "./growth.ts";
 import { benchHatchet } from "./hatchet.ts";
 import { round, type Bench, type Row, type Table } from "./measure.ts";
+import { places } from "./places.ts";
 import { benchSqlite } from "./sqlite.ts";
 import { benchTemporal } from "./temporal.ts";
+
+/** What `bench/results` holds of a backend, and docs/performance.md is made of. */
+export interface Result {
+  readonly date: string;
+  readonly node: string;
+  readonly cpu: string;
+  readonly cores: number;
+  readonly tables: readonly Table[];
+  /** By the names of the lines in the charts. */
+  readonly growth: Readonly<Record<string, readonly Growth[]>>;
+}
 
 const { values } = parseArgs({
   options: {
     backend: { type: "string", default: "sqlite" },
+    part: { type: "string", multiple: true, default: ["raw", "growth"] },
     json: { type: "boolean", default: false },
     quick: { type: "boolean", default: false },
-    synchronous: { type: "string", default: "full" },
+    synchronous: { type: "string" },
+    /** Keeps the result for the page. */
+    keep: { type: "boolean", default: false },
   },
 });
 
-const benches: Readonly<Record<string, Bench>> = {
-  sqlite: benchSqlite,
-  bullmq: benchBullmq,
-  temporal: benchTemporal,
-  hatchet: benchHatchet,
+const benches: Readonly<Record<string, { readonly bench: Bench; readonly lines: readonly string[] }>> = {
+  sqlite: { bench: benchSqlite, lines: ["SQLite"] },
+  bullmq: { bench: benchBullmq, lines: ["BullMQ on Redis", "BullMQ on PostgreSQL"] },
+  temporal: { bench: benchTemporal, lines: ["Temporal"] },
+  hatchet: { bench: benchHatchet, lines: ["Hatchet"] },
 };
-const bench = benches[values.backend];
-if (!bench) throw new Error(`--backend ${values.backend} has no bench; there are ${Object.keys(benches).join(", ")}.`);
+const chosen = benches[values.backend];
+if (!chosen) throw new Error(`--backend ${values.backend} has no bench; there are ${Object.keys(benches).join(", ")}.`);
+const unknown = values.part.find((part) => part !== "raw" && part !== "growth");
+if (unknown !== undefined) throw new Error(`--part ${unknown} is neither "raw" nor "growth".`);
 
 function verdict({ goal }: Row): string {
   if (!goal) return "";
@@ -44,6 +65,28 @@ function print({ title, columns, rows }: Table): void {
   );
 }
 
-const tables = await bench(values);
-if (values.json) console.log(JSON.stringify({ node: process.version, cpu: cpus()[0]?.model, cores: cpus().length, tables }, null, 2));
-else for (const table of tables) print(table);
+function printGrowth(name: string, lines: readonly Growth[]): void {
+  console.log(`${name}, how it grows`);
+  console.table(
+    Object.fromEntries(lines.map(({ chart, points }) => [chart, Object.fromEntries(points.map(({ at, value }) => [at, round(value)]))])),
+  );
+}
+
+const tables = values.part.includes("raw") ? await chosen.bench(values) : [];
+const growth: Record<string, readonly Growth[]> = {};
+for (const name of values.part.includes("growth") ? chosen.lines : [])
+  growth[name] = await measureGrowth((places[name] as () => Record<string, string>)(), values.quick);
+
+const [first] = cpus();
+const date = new Date().toISOString().slice(0, 10);
+const result: Result = { date, node: process.version, cpu: first?.model ?? "", cores: cpus().length, tables, growth };
+if (values.keep) {
+  const folder = join(dirname(fileURLToPath(import.meta.url)), "results");
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, `${values.backend}.json`), `${JSON.stringify(result, null, 2)}\n`);
+}
+if (values.json) console.log(JSON.stringify(result, null, 2));
+else {
+  for (const table of tables) print(table);
+  for (const [name, lines] of Object.entries(growth)) printGrowth(name, lines);
+}

@@ -18,8 +18,8 @@ export interface Table {
 
 export interface BenchOptions {
   readonly quick: boolean;
-  /** SQLite only. */
-  readonly synchronous: string;
+  /** SQLite only. Both, when it is not given. */
+  readonly synchronous?: string | undefined;
 }
 
 export type Bench = (options: BenchOptions) => Promise<Table[]>;

@@ -6,9 +6,12 @@ import { fileURLToPath } from "node:url";
 const here = dirname(fileURLToPath(import.meta.url));
 
 /** `task-backend-worker` with the tasks of the bench, serving when this resolves. */
-export function startWorkerProcess(env: Readonly<Record<string, string>>): Promise<ChildProcess> {
+export function startWorkerProcess(
+  env: Readonly<Record<string, string>>,
+  { queue = "bench", concurrency = 50 } = {},
+): Promise<ChildProcess> {
   const cli = join(dirname(createRequire(import.meta.url).resolve("@task-backend/worker/package.json")), "dist/cli.js");
-  const args = ["--queues", "bench", "--tasks", join(here, "tasks.ts"), "--log-level", "info", "--json", "--concurrency", "50"];
+  const args = ["--queues", queue, "--tasks", join(here, "tasks.ts"), "--log-level", "info", "--json", "--concurrency", `${concurrency}`];
   return startProcess([cli, ...args], env, " runs on ");
 }
 

@@ -1,30 +1,55 @@
-// npm run bench -- --backend sqlite|bullmq|temporal|hatchet [--json] [--quick] [--synchronous normal]
+// npm run bench                      every backend, one after the other, and docs/performance.md with its charts
+//   -- --backend sqlite|bullmq|temporal|hatchet [--part raw|growth] [--json] [--quick] [--synchronous full|normal]
+//   -- --page                        the page alone, from what was kept
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { root, setup } from "./setup.mjs";
 import { withEngines } from "./with-engines.mjs";
 
 /** The engines that the bench of a backend needs. */
-const NEEDS = { bullmq: ["redis", "postgres"], temporal: ["temporal"], hatchet: ["hatchet"] };
+const NEEDS = { sqlite: [], bullmq: ["redis", "postgres"], temporal: ["temporal"], hatchet: ["hatchet"] };
 
-await setup();
-const peers = join(root, "bench/peers");
-if (!existsSync(join(peers, "node_modules"))) {
+const given = process.argv.slice(2);
+if (given.includes("--page")) {
+  peers();
+  await load("bench/page.ts");
+} else if (given.includes("--backend")) {
+  await setup();
+  peers();
+  const backend = given[given.indexOf("--backend") + 1];
+  await withEngines(NEEDS[backend] ?? [], async (env, missing) => {
+    for (const [name, reason] of Object.entries(missing)) throw new Error(`${name}: ${reason}`);
+    Object.assign(process.env, env);
+    await load("bench/main.ts");
+  });
+} else {
+  // Each has the machine for itself.
+  for (const backend of Object.keys(NEEDS)) again("--backend", backend, "--keep", ...given);
+  again("--page");
+}
+// The raw SDK of Hatchet keeps its stream of results open for ever.
+process.exit();
+
+async function load(file) {
+  const { createJiti } = await import("jiti");
+  await createJiti(import.meta.url).import(pathToFileURL(join(root, file)).href);
+}
+
+function again(...args) {
+  const { status } = spawnSync(process.execPath, [fileURLToPath(import.meta.url), ...args], { stdio: "inherit" });
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+/** What the bench compares with, and what draws. */
+function peers() {
+  const folder = join(root, "bench/peers");
+  if (existsSync(join(folder, "node_modules/echarts"))) return;
   console.error("Installing what the bench compares with (may compile for a minute)");
   const { status } = spawnSync("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], {
-    cwd: peers,
+    cwd: folder,
     stdio: ["ignore", "inherit", "inherit"],
   });
   if (status !== 0) console.error("They could not be installed; the bench goes on without them.");
 }
-const backend = process.argv[process.argv.indexOf("--backend") + 1] ?? "sqlite";
-await withEngines(NEEDS[backend] ?? [], async (env, missing) => {
-  for (const [name, reason] of Object.entries(missing)) throw new Error(`${name}: ${reason}`);
-  Object.assign(process.env, env);
-  const { createJiti } = await import("jiti");
-  await createJiti(import.meta.url).import(pathToFileURL(join(root, "bench/main.ts")).href);
-});
-// The raw SDK of Hatchet keeps its stream of results open for ever.
-process.exit();

@@ -10,7 +10,13 @@ import { root, setup } from "./setup.mjs";
 import { withEngines } from "./with-engines.mjs";
 
 /** The engine that a file of test/conformance needs. Files without one need nothing installed. */
-const NEEDS = { "bullmq-redis": "redis", "bullmq-postgres": "postgres", temporal: "temporal", hatchet: "hatchet", "custom-backend": "postgres" };
+const NEEDS = {
+  "bullmq-redis": "redis",
+  "bullmq-postgres": "postgres",
+  temporal: "temporal",
+  hatchet: "hatchet",
+  "custom-backend": "postgres",
+};
 
 const { values } = parseArgs({ options: { backend: { type: "string" }, rule: { type: "string" } } });
 

@@ -84,6 +84,9 @@ function write(page: string, blocks: readonly Block[]): { readonly folder: strin
   return { folder: place, files };
 }
 
+/** Codes that no user sees. */
+const BETWEEN_WORKERS = ["NOT_HERE"];
+
 describe("documentation", () => {
   test.for(pages.filter((page) => blocksOf(page).some(({ language }) => language === "ts")))(
     "%s: its TypeScript compiles, and runs where it says so",
@@ -112,5 +115,18 @@ describe("documentation", () => {
       .map(({ 1: link = "" }) => link)
       .filter((link) => !existsSync(resolve(root, dirname(page), link)));
     expect(dead, `links of ${relative(root, page)}`).toEqual([]);
+  });
+
+  test("errors.md tells of every code, and of no other", () => {
+    const sources = readdirSync(join(root, "packages"), { recursive: true, encoding: "utf8" })
+      .filter((path) => /[/\\]src[/\\].*\.ts$/.test(path) && !/(test|test-d)\.ts$|^conformance/.test(path))
+      .map((path) => readFileSync(join(root, "packages", path), "utf8"));
+    const given = /(?:super\(\s*|errorRecord\(\s*"\w+",\s*|code: |code \?\? )"([A-Z]+(?:_[A-Z]+)*)"/g;
+    const codes = sources.filter((text) => /error/i.test(text)).flatMap((text) => [...text.matchAll(given)].map(([, code = ""]) => code));
+    const table = readFileSync(join(root, "docs/errors.md"), "utf8").matchAll(/^\| (`.+?`) +\|/gm);
+    const told = [...table].flatMap(([, cell = ""]) => [...cell.matchAll(/`(\w+)`/g)].map(([, code = ""]) => code));
+    expect(codes.filter((code) => !told.includes(code) && !BETWEEN_WORKERS.includes(code))).toEqual([]);
+    expect(told.filter((code) => !sources.some((text) => text.includes(`"${code}"`)))).toEqual([]);
+    expect(told.length).toBeGreaterThan(20);
   });
 });

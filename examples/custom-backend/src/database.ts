@@ -129,6 +129,6 @@ export class Database {
     const { message } = cause as Error;
     // What is not of the server never came to it. Classes 08, 53 and 57: no connection, no room, going down.
     const away = !(cause instanceof pg.DatabaseError) || /^(08|53|57)/.test(cause.code ?? "");
-    return away ? new BackendUnavailableError(`PostgreSQL at ${this.where} cannot be reached: ${message}.`, { cause }) : (cause as Error);
+    return away ? new BackendUnavailableError(`PostgreSQL at ${this.where} cannot be reached: ${message}.`, { cause }) : cause;
   }
 }
