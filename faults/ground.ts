@@ -27,17 +27,19 @@ export interface Ground {
   close(): Promise<void>;
 }
 
-const typeOf = (name: string): Environment => ({ TASK_BACKEND_TYPE: createRequire(import.meta.url).resolve(`@task-backend/${name}`) });
+const typeOf = (name: string): Environment => ({ TASK_BACKEND_TYPE: createRequire(import.meta.url).resolve(name) });
 
 /** A short lease or lock, where it can be set: a lost worker is noticed soon, so that more happens in the time. */
 const LEASE = "3s";
+const LOCKS: Environment = { lock: LEASE, stalledInterval: "1s" };
+const schema = (): string => `faults_${randomBytes(3).toString("hex")}`;
 
 export const grounds: Readonly<Record<string, () => Promise<Ground>>> = {
   sqlite: async () => {
     const folder = mkdtempSync(join(tmpdir(), "task-backend-faults-"));
     const file = join(folder, "tasks.db");
     return {
-      road: async () => ({ env: { ...typeOf("sqlite"), TASK_BACKEND_URL: `sqlite:${file}?lease=${LEASE}` }, proxies: [] }),
+      road: async () => ({ env: { ...typeOf("@task-backend/sqlite"), TASK_BACKEND_URL: `sqlite:${file}?lease=${LEASE}` }, proxies: [] }),
       // Nothing can restart: another process holds the file.
       interrupt: async () => {
         const lock = new Libsql(file);
@@ -50,8 +52,9 @@ export const grounds: Readonly<Record<string, () => Promise<Ground>>> = {
     };
   },
 
-  "bullmq-redis": () => bullmqOn(redis, "SIGKILL", { prefix: "{faults}" }),
-  "bullmq-postgres": () => bullmqOn(postgres, "SIGQUIT", { schema: `faults_${randomBytes(3).toString("hex")}` }),
+  "bullmq-redis": () => byUrl("@task-backend/bullmq", redis, "SIGKILL", { ...LOCKS, prefix: "{faults}" }),
+  "bullmq-postgres": () => byUrl("@task-backend/bullmq", postgres, "SIGQUIT", { ...LOCKS, schema: schema() }),
+  "custom-backend": () => byUrl("custom-backend", postgres, "SIGQUIT", { lease: LEASE, schema: schema() }),
 
   temporal: async () => {
     const server = await start(temporal);
@@ -59,7 +62,10 @@ export const grounds: Readonly<Record<string, () => Promise<Ground>>> = {
     return {
       road: async () => {
         const proxy = await proxyTo(address);
-        return { env: { ...typeOf("temporal"), TASK_BACKEND_URL: `temporal://127.0.0.1:${proxy.port}/default` }, proxies: [proxy] };
+        return {
+          env: { ...typeOf("@task-backend/temporal"), TASK_BACKEND_URL: `temporal://127.0.0.1:${proxy.port}/default` },
+          proxies: [proxy],
+        };
       },
       interrupt: () => server.restart("SIGKILL"),
       close: () => server.close(),
@@ -76,7 +82,7 @@ export const grounds: Readonly<Record<string, () => Promise<Ground>>> = {
           HATCHET_CLIENT_HOST_PORT: `127.0.0.1:${proxies[0].port}`,
           HATCHET_CLIENT_API_URL: `http://127.0.0.1:${proxies[1].port}`,
         };
-        return { env: { ...typeOf("hatchet"), ...client, ...ports }, proxies };
+        return { env: { ...typeOf("@task-backend/hatchet"), ...client, ...ports }, proxies };
       },
       interrupt: () => server.restart("SIGKILL"),
       close: () => server.close(),
@@ -93,8 +99,8 @@ function held(lock: Libsql.Database): boolean {
   }
 }
 
-/** BullMQ on a server of its own. */
-async function bullmqOn(engine: Engine, signal: NodeJS.Signals, query: Environment): Promise<Ground> {
+/** A backend that is led to a server of its own by a URL. */
+async function byUrl(name: string, engine: Engine, signal: NodeJS.Signals, query: Environment): Promise<Ground> {
   const server = await start(engine);
   const url = new URL(server.current().env[engine.variable] as string);
   return {
@@ -102,8 +108,8 @@ async function bullmqOn(engine: Engine, signal: NodeJS.Signals, query: Environme
       const proxy = await proxyTo(url.host);
       const through = new URL(url);
       through.host = `127.0.0.1:${proxy.port}`;
-      for (const [key, value] of Object.entries({ lock: LEASE, stalledInterval: "1s", ...query })) through.searchParams.set(key, value);
-      return { env: { ...typeOf("bullmq"), TASK_BACKEND_URL: through.href }, proxies: [proxy] };
+      for (const [key, value] of Object.entries(query)) through.searchParams.set(key, value);
+      return { env: { ...typeOf(name), TASK_BACKEND_URL: through.href }, proxies: [proxy] };
     },
     interrupt: () => server.restart(signal),
     close: () => server.close(),
