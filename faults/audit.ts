@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { TaskBackend, TaskResult } from "@task-backend/core";
 import { mapInLanes } from "@task-backend/core/adapter";
-import { chainOutput, endsBadly, taskOutput, type Effect } from "./tasks.ts";
+import { chainOutput, endsBadly, isCancelled, taskOutput, type Effect } from "./tasks.ts";
 
 /** A run that the engine has accepted, and what a wait for it has told. */
 export interface Submitted {
@@ -73,6 +73,8 @@ function outcomeOf(result: TaskResult): string {
 }
 
 function whatIsWrong({ n, type }: Submitted, result: TaskResult): string | undefined {
+  // It may have ended before it was cancelled.
+  if (isCancelled(n) && result.status === "cancelled") return undefined;
   if (type === "task" && endsBadly(n)) {
     const fails = result.status === "failed" && result.error.message === `${n} ends badly`;
     return fails ? undefined : `it should have failed, and gave ${outcomeOf(result)}`;

@@ -3,12 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { getBackend, silentLogger, TaskFailedError, type Run, type TaskBackend } from "@task-backend/core";
+import { getBackend, RunSettledError, silentLogger, TaskFailedError, type Run, type TaskBackend } from "@task-backend/core";
 import { audit, type Submitted, type Violations } from "./audit.ts";
 import { grounds, type Ground, type Road } from "./ground.ts";
 import { planFaults, type Fault } from "./plan.ts";
 import { Random } from "./random.ts";
-import { faultyChain, faultyStep, faultyTask } from "./tasks.ts";
+import { faultyChain, faultyStep, faultyTask, isCancelled, listens, WORDS } from "./tasks.ts";
 import { WorkerPlace } from "./worker-process.ts";
 
 const WORKERS = 3;
@@ -17,6 +17,8 @@ const BACKLOG = 100;
 const CHAINS = 0.25;
 const PAUSE_MS = 100;
 const SLOW_MS = 150;
+/** At the latest so long after its submit a run is cancelled. */
+const CANCELS_MS = 3_000;
 /** Beyond the time in which lost workers are noticed: one run may be lost several times in a row. */
 const PATIENCE_MS = 60_000;
 
@@ -96,6 +98,7 @@ async function connect({ env }: Road): Promise<TaskBackend> {
 async function produce(backend: TaskBackend, file: string, untilMs: number): Promise<readonly Submitted[]> {
   const random = new Random(seed + 1);
   const submitted: Submitted[] = [];
+  const meddling: Promise<void>[] = [];
   let n = 0;
   const lane = async (): Promise<void> => {
     while (Date.now() < untilMs) {
@@ -104,19 +107,36 @@ async function produce(backend: TaskBackend, file: string, untilMs: number): Pro
       const run = await submitUntilAccepted(backend, number, type, file);
       const one: Submitted = { n: number, type, id: run.id };
       submitted.push(one);
+      if (type === "chain" && listens(number)) meddling.push(tell(run));
+      if (isCancelled(number)) meddling.push(pause(random.between(0, CANCELS_MS)).then(() => untilAccepted(() => run.cancel())));
       // A lane goes on with the next when this one has ended, however long it takes, and is left behind at the end.
       const told = tellOf(run).then((what) => (one.told = what));
       await Promise.race([told, new Promise((resolve) => setTimeout(resolve, Math.max(untilMs - Date.now(), 0)).unref())]);
     }
   };
   await Promise.all(Array.from({ length: BACKLOG }, lane));
+  await Promise.all(meddling);
   return submitted;
 }
 
-async function submitUntilAccepted(backend: TaskBackend, n: number, type: Submitted["type"], file: string): Promise<Run<number>> {
+function submitUntilAccepted(backend: TaskBackend, n: number, type: Submitted["type"], file: string): Promise<Run<number>> {
+  const options = { idempotencyKey: `${seed}-${type}-${n}` };
+  return untilAccepted(() => backend.submit(type === "task" ? faultyTask : faultyChain, { n, file }, options));
+}
+
+/** Each word once and in order, however often it has to be sent. One that was cancelled hears no more. */
+async function tell(run: Run<number>): Promise<void> {
+  for (const word of WORDS) {
+    const settled = await untilAccepted(() => run.signal("word", word, { dedupeId: word })).catch((error: unknown) => error);
+    if (settled instanceof RunSettledError) return;
+    if (settled !== undefined) throw settled;
+  }
+}
+
+async function untilAccepted<T>(call: () => Promise<T>): Promise<T> {
   for (;;) {
     try {
-      return await backend.submit(type === "task" ? faultyTask : faultyChain, { n, file }, { idempotencyKey: `${seed}-${type}-${n}` });
+      return await call();
     } catch (error) {
       if ((error as { code?: string }).code !== "BACKEND_UNAVAILABLE") throw error;
       await pause(PAUSE_MS);

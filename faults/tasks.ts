@@ -42,6 +42,12 @@ const share = (n: number, salt: number): number => ((n * 7_919 + salt * 104_729)
 
 /** One in ten fails for good, one in five fails once before it works. */
 export const endsBadly = (n: number): boolean => share(n, 1) < 0.1;
+/** One in twelve is cancelled by the producer, at some moment of its life. */
+export const isCancelled = (n: number): boolean => share(n, 4) < 0.08;
+/** One in five chains waits for signals. */
+export const listens = (n: number): boolean => share(n, 5) < 0.2;
+/** What it is sent, in this order. */
+export const WORDS = ["one", "two"] as const;
 export const taskOutput = (n: number): number => 3 * n + 1;
 export const chainOutput = (n: number): number => 2 * (n + PLACES) - 1;
 
@@ -70,7 +76,7 @@ export const faultyStep = defineTask({
   },
 });
 
-/** Steps one after the other, two side by side at the end, and a sleep. */
+/** Steps one after the other, two side by side at the end, a sleep, and for some two signals. */
 export const faultyChain = defineWorkflow({
   name: "faulty_chain",
   queue: "faults",
@@ -80,6 +86,11 @@ export const faultyChain = defineWorkflow({
     for (let place = 0; place < PLACES - 1; place++) {
       value = await step(place);
       if (place === 2) await wf.sleep("200ms");
+      if (place !== 3 || !listens(n)) continue;
+      for (const word of WORDS) {
+        const heard = await wf.waitForSignal<string>("word");
+        if (heard !== word) throw new NonRetryableError(`${n} heard ${heard} instead of ${word}`);
+      }
     }
     const [left, right] = await Promise.all([step(PLACES - 1), step(PLACES - 1)]);
     return left + right - 1;

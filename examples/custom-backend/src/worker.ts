@@ -120,7 +120,10 @@ export class PostgresWorker implements WorkerHandle {
   /** Claims what there is room for; once more when it is called meanwhile. */
   #pump(): void {
     this.#again = true;
-    this.#claiming ??= this.#claimAll().finally(() => (this.#claiming = undefined));
+    this.#claiming ??= this.#claimAll().finally(() => {
+      this.#claiming = undefined;
+      if (this.#again && !this.#stopping) this.#pump();
+    });
   }
 
   async #claimAll(): Promise<void> {
