@@ -104,7 +104,10 @@ function auditEffects(effects: readonly Effect[], found: Violations): void {
     runs.set(key, run);
     if (type !== "step") continue;
     const furthest = reached.get(run) ?? 0;
-    if (place < furthest) found.stepsRunAgain.push(`step ${place} of ${run} began after step ${furthest} had`);
+    if (place < furthest) {
+      const all = effects.filter((effect) => effect.run === run).map((effect) => `${effect.place} (${effect.step}) by ${effect.how}`);
+      found.stepsRunAgain.push(`step ${place} of ${run} began after step ${furthest} had: ${all.join("; ")}`);
+    }
     reached.set(run, Math.max(furthest, place));
   }
 }

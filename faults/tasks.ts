@@ -27,13 +27,18 @@ export interface Effect {
   readonly run: string;
   readonly place?: number;
   readonly step?: string;
+  /** For people who look for the cause. */
+  readonly how?: string;
 }
 
 const PLACES = 6;
 
 function leave(file: string, effect: Effect): void {
   // One write of one line: processes may append at the same time.
-  appendFileSync(file, `${JSON.stringify(effect)}\n`);
+  appendFileSync(
+    file,
+    `${JSON.stringify({ ...effect, how: `process ${process.pid} at ${Math.round(performance.timeOrigin + performance.now())}` })}\n`,
+  );
 }
 
 const retry = { attempts: 40, backoff: { delay: 50, factor: 2, maxDelay: 1_000 } } as const;
@@ -69,7 +74,7 @@ export const faultyStep = defineTask({
   queue: "faults",
   retry,
   handler: async ({ n, file, place, of, value }: StepWork, context) => {
-    leave(file, { type: "step", n, run: of, place, step: context.id });
+    leave(file, { type: "step", n, run: of, place, step: `${context.id}, attempt ${context.attempt}` });
     await pause(100 * share(n, place));
     if (context.attempt === 1 && share(n, 10 + place) < 0.1) throw new Error(`${n} fails once at ${place}`);
     return value + 1;

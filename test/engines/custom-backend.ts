@@ -5,8 +5,8 @@ import { createBackend, silentLogger } from "@task-backend/core";
 import { postgresQueue, type PostgresQueueOptions } from "custom-backend";
 import { TcpProxy } from "../../engines/tcp-proxy.ts";
 
-/** A short lease, so that lost workers are noticed within a test's patience. */
-const LEASE = "3s";
+/** A short lease, so that lost workers are noticed within a test's patience, and long enough for a busy machine. */
+const LEASE = "5s";
 
 /** The example on the PostgreSQL server of that URL, in schemas of its own. */
 export function customBackendUnderTest(name: string, url: string): EngineUnderTest {

@@ -53,6 +53,16 @@ export class Database {
     }
   };
 
+  /** What must not stand in line for the pool goes over the connection that listens. */
+  urgent: Sql = async (text, values = []) => {
+    if (!this.#listening) return this.sql(text, values);
+    try {
+      return (await this.#listening.query(text, values as unknown[])).rows as never;
+    } catch (error) {
+      throw this.#toError(error);
+    }
+  };
+
   /** All or nothing. Locks are taken from the parent down; where two transactions still wait for each other, one is tried again. */
   async transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
     for (let tries = 1; ; tries++) {
@@ -88,7 +98,10 @@ export class Database {
   async #listen(): Promise<void> {
     const client = new pg.Client({ ...this.#connection(), keepAlive: true });
     client.on("error", () => {});
-    client.on("end", () => void this.#listenAgain());
+    client.on("end", () => {
+      this.#listening = undefined;
+      void this.#listenAgain();
+    });
     client.on("notification", ({ payload = "" }) => {
       const [what, id = ""] = payload.split(" ");
       this.#tell({ what: what as "work", id });

@@ -39,6 +39,13 @@ const CLAIM = `
     ORDER BY priority DESC, seq LIMIT $5 FOR UPDATE SKIP LOCKED)
   AND EXISTS (SELECT FROM workers WHERE id = $1) RETURNING *`;
 
+/** A claim whose answer got lost on its way: this worker owns what it never heard of. The start was none. */
+const DISOWN = `
+  UPDATE runs SET state = 'ready', owner = NULL,
+    attempts = CASE kind WHEN 'task' THEN attempts - 1 ELSE attempts END,
+    status = CASE WHEN kind = 'workflow' THEN status WHEN attempts > 1 THEN 'retrying' ELSE 'pending' END
+  WHERE owner = $1 AND state = 'active' AND id <> ALL($2)`;
+
 /** Claims, runs and settles. Its row in `workers` is its lease, and its name there the fence of all that it holds. */
 export class PostgresWorker implements WorkerHandle {
   readonly #database: Database;
@@ -47,7 +54,8 @@ export class PostgresWorker implements WorkerHandle {
   readonly #runtime: WorkerRuntime;
   readonly #drive: (run: WorkflowRun, owner: string) => Promise<TickResult | "lost">;
   readonly #running = new Map<string, Interruption>();
-  readonly #busy = new Set<Promise<void>>();
+  /** By run id: tasks, and ticks of workflows. */
+  readonly #held = new Map<string, Promise<void>>();
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #unsubscribe: () => void;
   #owner = randomUUID();
@@ -56,6 +64,8 @@ export class PostgresWorker implements WorkerHandle {
   #ticking = 0;
   #claiming: Promise<void> | undefined;
   #again = false;
+  /** By the monotonic clock. */
+  #doubtsUntil = 0;
   #stopping = false;
   #aborting = false;
   #due: NodeJS.Timeout | undefined;
@@ -102,7 +112,7 @@ export class PostgresWorker implements WorkerHandle {
 
   async #finish(): Promise<void> {
     await this.#claiming;
-    while (this.#busy.size > 0) await Promise.all(this.#busy);
+    while (this.#held.size > 0) await Promise.all(this.#held.values());
     for (const timer of [this.#grace, this.#due, ...this.#timers]) clearTimeout(timer);
     this.#unsubscribe();
     // Ended, not deleted: should anything be left, others find it.
@@ -133,6 +143,7 @@ export class PostgresWorker implements WorkerHandle {
         await this.#claim();
       } catch (error) {
         this.#runtime.log.error(`Runs cannot be claimed: ${(error as Error).message}`);
+        this.#doubtsUntil = performance.now() + this.#settings.leaseMs;
         return;
       }
     }
@@ -146,6 +157,7 @@ export class PostgresWorker implements WorkerHandle {
     const workflows = definitions.filter(({ kind }) => kind === "workflow").map(definitionKey);
     const claim = (kind: string, known: readonly string[], room: number): Promise<Row[]> =>
       room > 0 ? this.#database.sql<Row>(CLAIM, [owner, kind, this.#request.queues, known, room]) : Promise.resolve([]);
+    if (performance.now() < this.#doubtsUntil) await this.#database.sql(DISOWN, [owner, [...this.#held.keys()]]);
     const dueMs = await this.#database.transaction(promoteDue);
     const claims = await Promise.all([
       claim("task", names, this.#request.concurrency - this.#running.size),
@@ -154,7 +166,10 @@ export class PostgresWorker implements WorkerHandle {
     clearTimeout(this.#due);
     if (dueMs !== undefined && !this.#stopping) this.#due = setTimeout(() => this.#pump(), Math.min(Math.max(dueMs, SOON_MS), LOOKS_MS));
     // A process that was frozen meanwhile may have lost what it claimed.
-    if (performance.now() - askedAt > this.#settings.leaseMs / 2) await this.#beat();
+    for (let knownAt = askedAt; performance.now() - knownAt > this.#settings.leaseMs / 2;) {
+      knownAt = performance.now();
+      await this.#beat();
+    }
     if (owner !== this.#owner) return;
     for (const row of claims.flat().sort((a, b) => b.priority - a.priority || Number(a.seq) - Number(b.seq))) this.#begin(row, owner);
   }
@@ -165,10 +180,10 @@ export class PostgresWorker implements WorkerHandle {
     const held = work
       .catch((error: unknown) => this.#runtime.log.error(`Run ${row.id} was left: ${(error as Error).message}`))
       .finally(() => {
-        this.#busy.delete(held);
+        if (this.#held.get(row.id) === held) this.#held.delete(row.id);
         this.#pump();
       });
-    this.#busy.add(held);
+    this.#held.set(row.id, held);
   }
 
   // ---- tasks ----
@@ -283,7 +298,7 @@ export class PostgresWorker implements WorkerHandle {
   async #beat(): Promise<void> {
     const at = performance.now();
     const { leaseMs } = this.#settings;
-    const renewed = await this.#database.sql(
+    const renewed = await this.#database.urgent(
       "UPDATE workers SET lease_until = now_ms() + $2::float8 WHERE id = $1 AND lease_until >= now_ms() RETURNING id",
       [this.#owner, leaseMs],
     );

@@ -105,8 +105,10 @@ export class SqliteWorker implements WorkerHandle {
       .then(
         async ({ claims, due }) => {
           // A process that was frozen meanwhile may have lost what it claimed.
-          if (performance.now() - askedAt > this.#settings.leaseMs / 2)
+          for (let knownAt = askedAt; performance.now() - knownAt > this.#settings.leaseMs / 2;) {
+            knownAt = performance.now();
             await this.#heartbeat().catch((error: unknown) => this.#trouble("renew the lease", error));
+          }
           this.#claiming = false;
           if (owner === this.#owner) for (const claim of claims) this.#begin(claim, owner);
           if (this.#aborting) this.#attempts.abortAll("shutdown");
