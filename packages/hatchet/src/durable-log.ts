@@ -4,9 +4,11 @@ import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import { TaskRunTerminatedError } from "@hatchet-dev/typescript-sdk/util/errors/task-run-terminated-error.js";
 import { NonDeterminismError } from "@hatchet-dev/typescript-sdk/util/errors/non-determinism-error.js";
 import { V1DurableEventLogKind } from "@hatchet-dev/typescript-sdk/clients/rest/generated/data-contracts.js";
-import type { Json } from "@task-backend/core/adapter";
+import { withTimeout, type Json } from "@task-backend/core/adapter";
 import { putNote } from "./notes.ts";
 import { sorted } from "./wire.ts";
+
+const ACK_MS = 30_000;
 
 /**
  * The log that Hatchet keeps of a durable task: a later invocation must write what the earlier ones wrote, in their order,
@@ -20,6 +22,8 @@ export class DurableLog {
   #last: Promise<unknown> = Promise.resolve();
   #children = 0;
   #received = 0;
+  /** After a missing acknowledgement another one may be its. */
+  #late: Error | undefined;
 
   constructor(context: DurableContext<object>) {
     this.#context = context;
@@ -138,7 +142,11 @@ export class DurableLog {
     const { durableListener, abortController } = this.#context;
     const sent = this.#last.then(() => {
       abortController.signal.throwIfAborted();
-      return durableListener.sendEvent(this.#runId, this.#invocation, event as never) as Promise<unknown> as Promise<A>;
+      if (this.#late) throw this.#late;
+      const acknowledged = durableListener.sendEvent(this.#runId, this.#invocation, event as never) as Promise<unknown> as Promise<A>;
+      // The SDK drops what it is given while it connects again. The next invocation asks for the same.
+      const late = (): Error => (this.#late = new Error(`Hatchet acknowledged nothing for ${ACK_MS} ms.`));
+      return withTimeout(acknowledged, ACK_MS, late);
     });
     this.#last = sent.catch(() => {});
     return sent;
