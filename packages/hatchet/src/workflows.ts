@@ -17,8 +17,8 @@ import { fromInput, META, metaOf, toInput, toMeta, toPriority, toThrown, wakeKey
 import { readWakes, type ReadWake } from "./wakes.ts";
 import { labelsOf } from "./labels.ts";
 
-/** When a young run looks for what was sent before it listened; the server's lists lag behind by moments. */
-const LOOKS_MS = [1_000, 5_000] as const;
+/** When a run looks for what was sent before it listened, or is not in the server's list yet, which may lag behind by far under load. */
+const LOOKS_MS = [1_000, 5_000, 20_000, 60_000] as const;
 /** How far the server's list of events may lag behind. */
 const LAGS_MS = 500;
 /** A run that waits for longer than this is given back to the engine. */
