@@ -40,7 +40,7 @@ export function createAdapter({ url, options, env, log, retentionMs }: AdapterCo
 
 /** How many starts are under way at a time, of many submitted together. */
 const SUBMIT_LANES = 50;
-const SUBMIT_TRIES = 4;
+const SUBMIT_TRIES = 8;
 /** The server keeps settled runs for so long, unless its operator has said otherwise. */
 const KEPT_MS = 30 * 24 * 3600 * 1_000;
 
@@ -83,8 +83,10 @@ function makeAdapter(settings: HatchetSettings, log?: Logger): Adapter {
         return await run.getWorkflowRunId();
       } catch (error) {
         // Two of one key, or of a new name, at the same moment: one transaction gives way.
-        if (tries > 1 && isInternal(error)) return start(tries - 1);
-        throw error;
+        if (tries <= 1 || !isInternal(error)) throw error;
+        // Those that collide must not come back at the same moment.
+        await new Promise((resolve) => setTimeout(resolve, 200 * Math.random()));
+        return start(tries - 1);
       }
     };
     try {
