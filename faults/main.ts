@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -36,6 +37,8 @@ const { values } = parseArgs({
     seed: { type: "string", default: `${Date.now() % 1_000_000}` },
     minutes: { type: "string", default: "2" },
     json: { type: "boolean", default: false },
+    /** When something was found, all is left as it is until SIGINT, for those who look for the cause. */
+    keep: { type: "boolean", default: false },
   },
 });
 const chosen = Object.keys(grounds).filter(
@@ -71,6 +74,10 @@ async function underFaults(name: string): Promise<Outcome> {
     const submitted = await producing;
     const settledAfterMs = await untilSettled(submitted, PATIENCE_MS + 4 * recoveryMs);
     const violations = await audit(backend, submitted, file);
+    if (values.keep && Object.values(violations).some((who) => who.length > 0)) {
+      console.log(JSON.stringify({ violations, file, env: roads[WORKERS]?.env }, null, 2));
+      await once(process, "SIGINT");
+    }
     await Promise.all(places.map((place) => place.stop()));
     await backend.close();
     const faults: Record<string, number> = {};

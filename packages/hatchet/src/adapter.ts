@@ -14,7 +14,7 @@ import { capabilitiesOf } from "./capabilities.ts";
 import { isInternal, newClient, toUnavailable } from "./client.ts";
 import { labelsOf } from "./labels.ts";
 import { parseOptions, type HatchetOptions, type HatchetSettings } from "./options.ts";
-import { detailsOf, isWorkflowRun, readRecord } from "./records.ts";
+import { detailsOf, isWorkflowRun } from "./records.ts";
 import { hatchetName, KEY, keyOf, Registry } from "./registry.ts";
 import { Waits } from "./waits.ts";
 import { sendWake } from "./wakes.ts";
@@ -97,7 +97,7 @@ function makeAdapter(settings: HatchetSettings, log?: Logger): Adapter {
       if (!(error instanceof IdempotencyCollisionError)) throw error;
       const { existingRunExternalId: id } = error;
       // Past the retention that was asked for the key is free again: the next run's follows from the last one's.
-      return (await readRecord(client, id, settings.retentionMs)) ? { id, deduplicated: true } : submitOne(request, `${after}.${id}`);
+      return (await waits.read(id)) ? { id, deduplicated: true } : submitOne(request, `${after}.${id}`);
     }
   };
 
@@ -114,7 +114,7 @@ function makeAdapter(settings: HatchetSettings, log?: Logger): Adapter {
 
     submit: (runs) => call(() => mapInLanes(runs, SUBMIT_LANES, (run) => submitOne(run))),
 
-    get: (id) => call(() => readRecord(open().client, id, settings.retentionMs)),
+    get: (id) => call(() => open().waits.read(id)),
 
     wait: async (id, signal) => open().waits.wait(id, signal),
 

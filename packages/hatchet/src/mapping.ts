@@ -2,8 +2,8 @@ import { cancelledRecord, type FailedStatus, type StepOutcome } from "@task-back
 import type { Completion } from "./durable-log.ts";
 import { fromThrown, isObject, META, sorted, type Returned, type Settled } from "./wire.ts";
 
-/** How Hatchet words it that a run was cancelled. */
-const CANCELLED = /cancelled/i;
+/** How Hatchet words it that a run was cancelled, among others. */
+export const CANCELLED = "task was cancelled";
 
 /** What a run's end means, and what it tells of itself. */
 export function outcomeOf(
@@ -21,7 +21,7 @@ export function outcomeOf(
     const { status, error, ...settled } = thrown;
     return { outcome: { status: status as FailedStatus, error }, settled, finishedAtMs: settled.finishedAtMs };
   }
-  if (errorMessage === "task was cancelled" || (errorMessage.length < 80 && CANCELLED.test(errorMessage)))
+  if (errorMessage === CANCELLED || (errorMessage.length < 80 && /cancelled/i.test(errorMessage)))
     return { outcome: { status: "cancelled", error: cancelledRecord(name) } };
   const lost = /retry|reassign|heartbeat/i.test(thrown.message);
   const code = lost ? "WORKER_LOST" : "ENGINE_FAILED";

@@ -1,7 +1,8 @@
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import type { Json, RunRecord } from "@task-backend/core/adapter";
 import { isNotFound } from "./client.ts";
-import { outcomeOf } from "./mapping.ts";
+import type { Completion } from "./durable-log.ts";
+import { CANCELLED, outcomeOf } from "./mapping.ts";
 import { readNotes } from "./notes.ts";
 import { metaOf, type Meta, type Note } from "./wire.ts";
 
@@ -19,6 +20,9 @@ export interface Details {
 
 /** A run that was accepted a moment ago may not be found at once. */
 const LOOKS_AGAIN_MS = [50, 200, 500] as const;
+/** How long after a cancellation its worker may say something else: of a run that it held, and of one that it was about to be given. */
+const HEARS_MS = 2_000;
+const STARTS_MS = 300;
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** Undefined for unknown ids. */
@@ -57,30 +61,35 @@ export async function isWorkflowRun(client: HatchetClient, { id, meta }: Details
   return (await readNotes(client, id)).some(({ type }) => type === "workflow");
 }
 
+/** Answers with what the worker has said of a run that has ended; undefined when it has said nothing. */
+export type WorkersEnd = (id: string) => Promise<Completion | undefined>;
+
 /** Undefined for unknown ids and past the retention. */
-export async function readRecord(client: HatchetClient, id: string, retentionMs: number): Promise<RunRecord | undefined> {
+export async function readRecord(
+  client: HatchetClient,
+  id: string,
+  retentionMs: number,
+  workersEnd: WorkersEnd,
+): Promise<RunRecord | undefined> {
   const details = await detailsOf(client, id);
   if (!details) return undefined;
-  const record = await (details.done ? settledRecord(client, details) : openRecord(client, details));
+  const record = await (details.done ? settledRecord(client, details, workersEnd) : openRecord(client, details));
   return record.finishedAtMs !== undefined && record.finishedAtMs <= Date.now() - retentionMs ? undefined : record;
 }
 
-async function settledRecord(client: HatchetClient, details: Details): Promise<RunRecord> {
+async function settledRecord(client: HatchetClient, details: Details, workersEnd: WorkersEnd): Promise<RunRecord> {
   const { id, meta } = details;
-  const { outcome, settled } = outcomeOf(meta.name, {
-    isFailure: details.status !== "COMPLETED",
-    payload: details.output as Json,
-    ...(details.status === "CANCELLED"
-      ? { errorMessage: "task was cancelled" }
-      : details.error !== undefined && { errorMessage: details.error }),
-  });
+  const end = details.status === "CANCELLED" ? await cancelledEnd(client, id, workersEnd) : endOf(details);
+  const { outcome, settled } = outcomeOf(meta.name, end);
   const common = { id, name: meta.name, queue: meta.queue, submittedAtMs: meta.submittedAtMs };
   if (settled) {
     const { attempts, startedAtMs, finishedAtMs, progress } = settled;
     return { ...common, ...outcome, attempts, startedAtMs, finishedAtMs, ...(progress !== undefined && { progress }) };
   }
-  // The engine has settled it: it knows when.
-  const [notes, { startedAtMs, finishedAtMs }] = await Promise.all([readNotes(client, id), timesOf(client, id)]);
+  // The engine has settled it.
+  const notes = await readNotes(client, id);
+  const cancel = outcome.status === "cancelled" && notes.find((note) => note.type === "cancel");
+  const { startedAtMs, finishedAtMs }: Times = cancel ? { ...cancel, finishedAtMs: cancel.atMs } : await timesOf(client, id);
   const seen = seenIn(notes);
   const attempts = startedAtMs === undefined ? seen.failed : seen.failed + (seen.waiting ? 0 : 1);
   const began = seen.startedAtMs ?? startedAtMs;
@@ -92,6 +101,26 @@ async function settledRecord(client: HatchetClient, details: Details): Promise<R
     finishedAtMs: finishedAtMs ?? Date.now(),
     ...(seen.progress !== undefined && { progress: seen.progress }),
   };
+}
+
+function endOf({ status, output, error }: Details): Completion {
+  return { isFailure: status !== "COMPLETED", payload: output as Json, ...(error !== undefined && { errorMessage: error }) };
+}
+
+/**
+ * The engine keeps both ends of a run that is cancelled as it ends, and tells of either. The worker's counts: it may have
+ * been told of already, and one that comes later than this waits for it is not sent.
+ */
+async function cancelledEnd(client: HatchetClient, id: string, workersEnd: WorkersEnd): Promise<Completion> {
+  const end: Completion = { isFailure: true, errorMessage: CANCELLED };
+  for (;;) {
+    const notes = await readNotes(client, id);
+    const cancel = notes.find((note) => note.type === "cancel");
+    if (!cancel || notes.some(({ type }) => type === "aborted")) return end;
+    const graceMs = cancel.startedAtMs === undefined || seenIn(notes).waiting ? STARTS_MS : HEARS_MS;
+    if (Date.now() < cancel.atMs || Date.now() >= cancel.atMs + graceMs) return (await workersEnd(id)) ?? end;
+    await new Promise((resolve) => setTimeout(resolve, LOOKS_AGAIN_MS[0]));
+  }
 }
 
 async function openRecord(client: HatchetClient, { id, meta, status, begun }: Details): Promise<RunRecord> {
@@ -132,8 +161,11 @@ interface Seen {
   readonly parked?: Extract<Note, { type: "parked" }>;
 }
 
+/** Notes that tell nothing of attempts. */
+const ASIDE: ReadonlySet<Note["type"]> = new Set(["progress", "workflow", "left", "cancel", "aborted"]);
+
 function seenIn(notes: readonly Note[]): Seen {
-  const last = notes.findLast(({ type }) => type !== "progress" && type !== "workflow" && type !== "left");
+  const last = notes.findLast(({ type }) => !ASIDE.has(type));
   const failed = notes.findLast((note) => note.type === "failed");
   const progress = notes.findLast((note) => note.type === "progress");
   const charged = last?.type === "started" ? last.attempt - 1 : last && "attempt" in last ? last.attempt : 0;
@@ -147,7 +179,13 @@ function seenIn(notes: readonly Note[]): Seen {
   };
 }
 
-async function timesOf(client: HatchetClient, id: string): Promise<{ readonly startedAtMs?: number; readonly finishedAtMs?: number }> {
+interface Times {
+  readonly startedAtMs?: number;
+  readonly finishedAtMs?: number;
+}
+
+/** As the engine lists them. */
+export async function timesOf(client: HatchetClient, id: string): Promise<Times> {
   try {
     const { data } = await client.api.v1TaskGet(id);
     const at = (text: string | undefined): number => (text === undefined ? 0 : Date.parse(text));

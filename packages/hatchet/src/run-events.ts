@@ -5,7 +5,7 @@ import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 
 const AGAIN_MS = 500;
 
-/** What the tasks of a run ended with: an output as JSON, or an error. Ours have one task. Empty when it was too large. */
+/** What a run ended with, each time that it ended, in no order: an output as JSON, or an error. Empty when it was too large. */
 export type RunEnd = readonly { readonly output?: string | undefined; readonly error?: string | undefined }[];
 
 type Listener = (end: RunEnd) => void;

@@ -9,6 +9,10 @@ import { fromInput, metaOf, toThrown, type Meta, type Note, type Returned } from
 /** A shorter wait keeps its place in the worker: giving the run back and having it started again takes longer. */
 const STAYS_MS = 1_000;
 
+/** A process whose turns are so far apart was held up. */
+const TURN_MS = 250;
+const HELD_UP_MS = 1_000;
+
 /** In the log of a task: why it was not over when the attempt was. */
 interface Pause {
   /** Attempts that failed so far, and all that ended, also those that were given back. */
@@ -32,6 +36,9 @@ export class Tasks {
   readonly #client: HatchetClient;
   readonly #running = new Set<Interruption>();
   readonly #live = new Set<Promise<unknown>>();
+  readonly #turns = setInterval(() => this.#turn(), TURN_MS).unref();
+  #turnMs = performance.now();
+  #heldUpMs = 0;
   #draining = false;
   #leave = (): void => {};
   readonly #leaving = new Promise<void>((resolve) => (this.#leave = resolve));
@@ -51,6 +58,7 @@ export class Tasks {
     this.#draining = true;
     this.#leave();
     while (this.#live.size > 0) await Promise.allSettled(this.#live);
+    clearInterval(this.#turns);
   }
 
   run(name: string, context: DurableContext<object>): Promise<Returned> {
@@ -103,12 +111,16 @@ export class Tasks {
   ): Promise<{ decision: Decision; progress?: Json }> {
     const interruption = new Interruption();
     const { signal } = context.abortController;
-    const onAbort = (): void => interruption.abort(isCancel(signal.reason) ? "cancel" : "lost");
+    const onAbort = (): void => {
+      interruption.abort(isCancel(signal.reason) ? "cancel" : "lost");
+      if (isCancel(signal.reason)) this.#note(context.taskRunExternalId(), "aborted", { type: "aborted" });
+    };
     signal.addEventListener("abort", onAbort, { once: true });
     if (signal.aborted) onAbort();
     if (this.#draining) interruption.abort("shutdown");
     this.#running.add(interruption);
     let progress: Json | undefined;
+    const beganMs = performance.now();
     try {
       const decision = await this.#runtime.execute({
         id: context.workflowRunId(),
@@ -126,12 +138,28 @@ export class Tasks {
         },
       });
       // The engine has settled it, or given it to another.
-      if (signal.aborted) throw new TaskRunTerminatedError("cancelled");
+      if (signal.aborted || (this.#wasHeldUp(beganMs) && (await this.#isSettled(context)))) throw new TaskRunTerminatedError("cancelled");
       return { decision, ...(progress !== undefined && { progress }) };
     } finally {
       signal.removeEventListener("abort", onAbort);
       this.#running.delete(interruption);
     }
+  }
+
+  /** A process that was frozen may have missed that the run was cancelled. */
+  #wasHeldUp(sinceMs: number): boolean {
+    this.#turn();
+    return this.#heldUpMs > sinceMs;
+  }
+
+  #turn(): void {
+    const now = performance.now();
+    if (now > this.#turnMs + HELD_UP_MS) this.#heldUpMs = now;
+    this.#turnMs = now;
+  }
+
+  async #isSettled(context: DurableContext<object>): Promise<boolean> {
+    return (await this.#client.runs.getDetails(context.workflowRunId())).done;
   }
 
   /** Starts that nothing was heard of again. */

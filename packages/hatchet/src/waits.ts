@@ -2,7 +2,8 @@ import { setMaxListeners } from "node:events";
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import type { Json, RunRecord, Settlement } from "@task-backend/core/adapter";
 import { isAway, isInternal, toUnavailable } from "./client.ts";
-import { outcomeOf } from "./mapping.ts";
+import type { Completion } from "./durable-log.ts";
+import { CANCELLED, outcomeOf } from "./mapping.ts";
 import { readRecord } from "./records.ts";
 import { RunEvents, type RunEnd } from "./run-events.ts";
 
@@ -11,6 +12,8 @@ const FRESH_MS = 100;
 const AWAY_MS = 500;
 /** The news of an end may come before it can be read. */
 const SETTLES_MS = 20;
+/** The stream of ends looks once a second for what it was not told of. */
+const TELLS_MS = 5_000;
 
 export interface WaitsOptions {
   readonly where: string;
@@ -45,7 +48,7 @@ export class Waits {
   }
 
   async wait(id: string, signal: AbortSignal | undefined): Promise<Settlement | undefined> {
-    const { where, retentionMs } = this.#options;
+    const { where } = this.#options;
     // The stream tells of what ends from now on.
     const ended = this.#end(id, signal);
     ended.catch(() => {});
@@ -56,7 +59,7 @@ export class Waits {
     for (let over = false; ;) {
       let record: RunRecord | undefined;
       try {
-        record = await readRecord(this.#client, id, retentionMs);
+        record = await this.read(id);
       } catch (error) {
         if (this.#closing.signal.aborted || signal?.aborted || !(isAway(error) || isInternal(error))) throw toUnavailable(error, where);
         // A wait goes on when the server does.
@@ -71,6 +74,21 @@ export class Waits {
       over = true;
     }
   }
+
+  /** Undefined for unknown ids and past the retention. */
+  read(id: string): Promise<RunRecord | undefined> {
+    return readRecord(this.#client, id, this.#options.retentionMs, this.#workersEnd);
+  }
+
+  /** The stream tells of all ends of a run, also when it has long ended: within about a second. */
+  readonly #workersEnd = async (id: string): Promise<Completion | undefined> => {
+    const late = new AbortController();
+    const ended = this.#end(id, late.signal).catch(() => undefined);
+    const end = await within(TELLS_MS, ended);
+    late.abort();
+    const completion = completionOf(end);
+    return completion?.errorMessage === CANCELLED ? undefined : completion;
+  };
 
   close(reason: Error): void {
     this.#closing.abort(reason);
@@ -97,16 +115,20 @@ export class Waits {
 
 /** Undefined where the news does not tell everything: the engine has settled the run, or the output was too large for the stream. */
 function settlementOf(id: string, name: string, end: RunEnd | undefined): Settlement | undefined {
-  const [only, ...others] = end ?? [];
-  if (!only || others.length > 0) return undefined;
-  const { output, error } = only;
-  const { outcome, settled } = outcomeOf(name, {
-    isFailure: output === undefined,
-    ...(output !== undefined && { payload: JSON.parse(output) as Json }),
-    ...(error !== undefined && { errorMessage: error }),
-  });
+  const completion = completionOf(end);
+  if (!completion) return undefined;
+  const { outcome, settled } = outcomeOf(name, completion);
   return settled && { id, name, ...outcome };
 }
+
+/** A run that is cancelled as it ends has two ends: the worker's counts. The stream has no words for the other. */
+function completionOf(end: RunEnd | undefined): Completion | undefined {
+  const [{ output, error } = {}] = [...(end ?? [])].sort((a, b) => Number(isWorkers(b)) - Number(isWorkers(a)));
+  if (output !== undefined) return { isFailure: false, payload: JSON.parse(output) as Json };
+  return error === undefined ? undefined : { isFailure: true, errorMessage: error || CANCELLED };
+}
+
+const isWorkers = ({ output, error }: RunEnd[number]): boolean => output !== undefined || (error !== undefined && error !== "");
 
 async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
   let timer: NodeJS.Timeout | undefined;

@@ -130,6 +130,10 @@ export type Note =
   | { readonly type: "left"; readonly known: number }
   | { readonly type: "workflow" }
   | { readonly type: "parked"; readonly error?: ErrorRecord }
+  /** The engine was about to be told to end it. When its attempt had begun is there if one had. */
+  | { readonly type: "cancel"; readonly atMs: number; readonly startedAtMs?: number }
+  /** The worker has heard that it is cancelled: nothing else will come of it. */
+  | { readonly type: "aborted" }
   | { readonly type: "resumed" };
 
 /** The key of the events that wake a workflow. */

@@ -307,4 +307,40 @@ export const attemptCases = [
     },
     { needs: ["cancelWaiting"] },
   ),
+  rule6(
+    "one that is cancelled as it ends has one outcome, for those who wait and for those who look",
+    async (t) => {
+      const other = await t.backend();
+      const asked: Promise<void>[] = [];
+      const ends = defineTask({
+        name: "cancelled_as_it_ends",
+        handler: async (ms: number, context) => {
+          asked.push(other.cancel(context.id));
+          await new Promise((resolve) => setTimeout(resolve, ms));
+          return ms;
+        },
+      });
+      const { backend } = await t.serve([ends], { concurrency: 5 });
+      const runs = await backend.submitMany(
+        Array.from({ length: 20 }, (_, n) => ({ task: ends, input: 4 * n, options: { queue: t.queue } })),
+      );
+      const outcomes = async () => {
+        const results = await Promise.all(runs.map((run) => run.result()));
+        return results.map((result) => (result.status === "completed" ? result.output : result.status));
+      };
+      const told = await Promise.all(
+        runs.map((run) =>
+          run.output({ timeout: "20s" }).catch((error: unknown) => {
+            assert.ok(error instanceof TaskCancelledError, String(error));
+            return "cancelled";
+          }),
+        ),
+      );
+      await Promise.all(asked);
+      assert.deepEqual(await outcomes(), told);
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      assert.deepEqual(await outcomes(), told);
+    },
+    { needs: ["cancelRunning"] },
+  ),
 ];
