@@ -92,6 +92,8 @@ async function underFaults(name: string): Promise<Outcome> {
 }
 
 async function connect({ env }: Road): Promise<TaskBackend> {
+  // The backend before this one had a URL, which not all have.
+  delete process.env["TASK_BACKEND_URL"];
   Object.assign(process.env, env);
   const backend = await getBackend({
     type: env["TASK_BACKEND_TYPE"] as string,

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import { BackendUnavailableError, TaskBackendError, redactUrl } from "@task-backend/core/adapter";
 import pg from "pg";
 import type { Settings } from "./options.ts";
@@ -123,7 +124,7 @@ export class Database {
         await this.#listen();
         return this.#tell(undefined);
       } catch {
-        await new Promise((resolve) => setTimeout(resolve, LISTENS_AGAIN_MS).unref());
+        await pause(LISTENS_AGAIN_MS, undefined, { ref: false });
       }
     }
   }

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import { BackendUnavailableError, type RunRecord } from "@task-backend/core/adapter";
 import type { Database } from "./database.ts";
 
@@ -29,7 +30,7 @@ export class Waits {
       } catch (error) {
         // A wait goes on when the server does.
         if (aborts.aborted || !(error instanceof BackendUnavailableError)) throw error;
-        await new Promise((resolve) => setTimeout(resolve, AWAY_MS));
+        await pause(AWAY_MS);
       } finally {
         forget();
       }

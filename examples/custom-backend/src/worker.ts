@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { setTimeout as pause } from "node:timers/promises";
 import {
   createDrive,
   definitionKey,
@@ -229,7 +230,7 @@ export class PostgresWorker implements WorkerHandle {
       } catch (error) {
         this.#runtime.log.error(`An outcome cannot be stored yet: ${(error as Error).message}`);
         if (this.#stopping) return;
-        await new Promise((resolve) => setTimeout(resolve, TRIES_AGAIN_MS));
+        await pause(TRIES_AGAIN_MS);
       }
     }
   }

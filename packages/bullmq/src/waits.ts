@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import type { Settlement } from "@task-backend/core/adapter";
 import { toRecord, toRef, toRunId, type JobRef, type NewJob, type StoredJob } from "./mapping.ts";
 import type { OnFinished, Store } from "./store.ts";
@@ -38,7 +39,7 @@ export class Waits {
     const end = (): void => void (over = true);
     waiting.then(end, end);
     // A wait goes on when the store does.
-    while (!over && !(await this.#begin(id, ref))) await new Promise((resolve) => setTimeout(resolve, AWAY_MS));
+    while (!over && !(await this.#begin(id, ref))) await pause(AWAY_MS);
     return waiting;
   }
 

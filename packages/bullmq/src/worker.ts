@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { setTimeout as pause } from "node:timers/promises";
 import {
   createDrive,
   Interruption,
@@ -383,8 +384,4 @@ export class BullmqWorker implements WorkerHandle {
 function toClaim(lane: Lane, token: string, answer: NextJob, askedAt: number): Claimed | undefined {
   const [json, id] = (answer ?? []) as [JobJson | null | undefined, string | undefined];
   return json && id ? { ref: { queue: lane.queue, id }, token, askedAt, json, data: JSON.parse(json.data) as JobData } : undefined;
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

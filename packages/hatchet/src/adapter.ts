@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import { IdempotencyCollisionError } from "@hatchet-dev/typescript-sdk/util/errors/idempotency-collision-error.js";
 import {
@@ -85,7 +86,7 @@ function makeAdapter(settings: HatchetSettings, log?: Logger): Adapter {
         // Two of one key, or of a new name, at the same moment: one transaction gives way.
         if (tries <= 1 || !isInternal(error)) throw error;
         // Those that collide must not come back at the same moment.
-        await new Promise((resolve) => setTimeout(resolve, 200 * Math.random()));
+        await pause(200 * Math.random());
         return start(tries - 1);
       }
     };

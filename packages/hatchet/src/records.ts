@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import type { Json, RunRecord } from "@task-backend/core/adapter";
 import { isNotFound } from "./client.ts";
@@ -31,7 +32,7 @@ export async function detailsOf(client: HatchetClient, id: string): Promise<Deta
   for (const ms of LOOKS_AGAIN_MS) {
     const details = await look(client, id);
     if (details) return details;
-    await new Promise((resolve) => setTimeout(resolve, ms));
+    await pause(ms);
   }
   return look(client, id);
 }
@@ -119,7 +120,7 @@ async function cancelledEnd(client: HatchetClient, id: string, workersEnd: Worke
     if (!cancel || notes.some(({ type }) => type === "aborted")) return end;
     const graceMs = cancel.startedAtMs === undefined || seenIn(notes).waiting ? STARTS_MS : HEARS_MS;
     if (Date.now() < cancel.atMs || Date.now() >= cancel.atMs + graceMs) return (await workersEnd(id)) ?? end;
-    await new Promise((resolve) => setTimeout(resolve, LOOKS_AGAIN_MS[0]));
+    await pause(LOOKS_AGAIN_MS[0]);
   }
 }
 

@@ -1,4 +1,5 @@
 import { setMaxListeners } from "node:events";
+import { setTimeout as pause } from "node:timers/promises";
 import { createGrpcClient } from "@hatchet-dev/typescript-sdk/util/grpc-helpers.js";
 import { DispatcherDefinition } from "@hatchet-dev/typescript-sdk/protoc/dispatcher/dispatcher.js";
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
@@ -70,7 +71,7 @@ export class RunEvents {
         this.#notify();
       }
       if (signal.aborted) return;
-      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS).unref());
+      await pause(AGAIN_MS, undefined, { ref: false });
       this.#unsent.splice(0, Infinity, ...this.#waits.keys());
     }
   }

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import {
   ConfigurationError,
@@ -99,7 +100,7 @@ export class HatchetWorker implements WorkerHandle {
     let ended = await reasonOf(worker.start());
     while (!this.#stopping) {
       this.#runtime.log.warn(`The Hatchet worker ended${ended}; it is started again.`);
-      await new Promise((resolve) => setTimeout(resolve, RESTART_MS).unref());
+      await pause(RESTART_MS, undefined, { ref: false });
       if (this.#stopping) return;
       ended = await reasonOf(this.#open());
       if (ended === "") return;

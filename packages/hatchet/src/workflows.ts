@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import type { DurableContext } from "@hatchet-dev/typescript-sdk/v1/client/worker/context.js";
 import {
@@ -74,7 +75,7 @@ export class Workflows {
   async #park(driver: Driver, { error, delayMs }: Parked): Promise<never> {
     const line = error ? `waits for other code: ${error.message}` : "waits for a worker that knows it";
     await putNote(this.#client, driver.id, line, { type: "parked", ...(error && { error }) });
-    await Promise.race([new Promise((resolve) => setTimeout(resolve, delayMs)), this.#leaving]);
+    await Promise.race([pause(delayMs), this.#leaving]);
     return driver.log.giveBack(this.#client, line);
   }
 
@@ -83,7 +84,7 @@ export class Workflows {
     this.#leave();
     for (const driver of this.#live.keys()) driver.leave("the worker stops");
     const left = Promise.allSettled(this.#live.values());
-    await Promise.race([left, new Promise((resolve) => setTimeout(resolve, LEAVE_MS).unref())]);
+    await Promise.race([left, pause(LEAVE_MS, undefined, { ref: false })]);
   }
 }
 
@@ -205,7 +206,7 @@ class Driver {
     const youngMs = LAGS_MS - (Date.now() - Math.max(...unread.map(({ seenAtMs }) => seenAtMs)));
     if (youngMs > 0) {
       // One that was sent before these may not be in the list yet.
-      await new Promise((resolve) => setTimeout(resolve, Math.min(youngMs, LAGS_MS)));
+      await pause(Math.min(youngMs, LAGS_MS));
       unread = await read();
     }
     const { wakes, atMs } = await this.log.memo({ wakes: unread, atMs: Date.now() });

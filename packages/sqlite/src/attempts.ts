@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import { Interruption, type AbortReason, type Decision, type Json, type StepOutcome, type WorkerRuntime } from "@task-backend/core/adapter";
 import type { Claim } from "./claims.ts";
 import type { Database } from "./database.ts";
@@ -77,7 +78,7 @@ export class Attempts {
       } catch (error) {
         this.#runtime.log.error(`The outcome of run ${running.claim.id} cannot be stored yet: ${(error as Error).message}`);
         if (this.stopping) return;
-        await new Promise((resolve) => setTimeout(resolve, TROUBLE_RETRY_MS));
+        await pause(TROUBLE_RETRY_MS);
       }
     }
   }

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import Libsql from "libsql";
 import { BackendUnavailableError } from "@task-backend/core/adapter";
 import { isBusy, toUnavailable } from "./mapping.ts";
@@ -26,7 +27,7 @@ export class Database {
         return new Database(settings);
       } catch (error) {
         if (!isBusy(error) || Date.now() > deadline) throw toUnavailable(error, file);
-        await new Promise((resolve) => setTimeout(resolve, 20 + 30 * Math.random()));
+        await pause(20 + 30 * Math.random());
       }
     }
   }

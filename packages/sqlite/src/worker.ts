@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { setTimeout as pause } from "node:timers/promises";
 import {
   createDrive,
   definitionKey,
@@ -185,7 +186,7 @@ export class SqliteWorker implements WorkerHandle {
         return;
       } catch {
         if (this.#stopped) return;
-        await new Promise((resolve) => setTimeout(resolve, TROUBLE_RETRY_MS));
+        await pause(TROUBLE_RETRY_MS);
       }
     }
   }

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import {
   cancelledRecord,
   Interruption,
@@ -78,7 +79,7 @@ export class Activities {
     if (this.#running.size > 0) await new Promise<void>((resolve) => (this.#drained = resolve));
     this.#forgetEnded();
     const closed = Promise.all([...this.#ended.keys()].map((workflowId) => this.#links.closed(workflowId)));
-    await Promise.race([closed.catch(() => {}), new Promise((resolve) => setTimeout(resolve, CLOSING_MS))]);
+    await Promise.race([closed.catch(() => {}), pause(CLOSING_MS)]);
   }
 
   #forgetEnded(): void {

@@ -1,4 +1,5 @@
 import { setMaxListeners } from "node:events";
+import { setTimeout as pause } from "node:timers/promises";
 import {
   BackendUnavailableError,
   mapInLanes,
@@ -155,7 +156,7 @@ function makeAdapter(settings: TemporalSettings, log?: Logger): Adapter {
       if (type === "WorkflowFailedError" || type === "ActivityExecutionFailedError") return toSettlement(runId, name, error);
       if (closing.signal.aborted || signal?.aborted || !isAway(error)) throw toUnavailable(error, settings.address);
       // A wait goes on when the server does.
-      await new Promise((resolve) => setTimeout(resolve, AWAY_MS));
+      await pause(AWAY_MS);
       return settled(runId, ref, signal);
     }
   };
@@ -207,7 +208,7 @@ function makeAdapter(settings: TemporalSettings, log?: Logger): Adapter {
           if (isNotFound(error)) ended = true;
           return undefined;
         });
-        await new Promise((resolve) => setTimeout(resolve, FORWARD_BEAT_MS).unref());
+        await pause(FORWARD_BEAT_MS, undefined, { ref: false });
       }
     })();
     try {

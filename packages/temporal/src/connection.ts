@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import { BackendUnavailableError, ConfigurationError } from "@task-backend/core/adapter";
 import { Client, Connection, defaultGrpcRetryOptions, makeGrpcRetryInterceptor, type GrpcRetryOptions } from "@temporalio/client";
 import { NativeConnection, Runtime, DefaultLogger } from "@temporalio/worker";
@@ -94,7 +95,7 @@ export class TemporalConnection {
     if (!this.#connection || this.#connection === this.#settings.connection) return;
     this.#closing = true;
     const retryInMs = this.#retryAtMs - Date.now();
-    if (retryInMs > 0) await new Promise((resolve) => setTimeout(resolve, retryInMs + 100));
+    if (retryInMs > 0) await pause(retryInMs + 100);
     await this.#connection.close();
   }
 }

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import type { PostgresConnection } from "bullmq";
 
 const CHANNELS = ["bullmq_jobs", "bullmq_events", "task_backend"] as const;
@@ -55,7 +56,7 @@ export class Listener {
         for (const channel of CHANNELS) this.#tell(channel, undefined);
         return;
       } catch {
-        await new Promise((resolve) => setTimeout(resolve, RETRY_MS).unref());
+        await pause(RETRY_MS, undefined, { ref: false });
       }
     }
   }
