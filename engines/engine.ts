@@ -1,6 +1,7 @@
 import { spawn, type SpawnOptions } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync } from "node:fs";
-import { createServer, type AddressInfo } from "node:net";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 
@@ -39,18 +40,34 @@ export interface StartOptions {
 }
 
 const ANSWER_MS = 30_000;
+const PORTS = [15_000, 32_000] as const;
 
 /** The folder in PATH, or among others, that holds a program. */
 export function findProgram(program: string, others: readonly string[] = []): string | undefined {
   return [...(process.env["PATH"] ?? "").split(delimiter), ...others].find((folder) => folder !== "" && existsSync(join(folder, program)));
 }
 
+/**
+ * A port of loopback that nobody listens on. Below those that systems give to outgoing connections: one of these would take the
+ * port of a server that is away for a moment.
+ */
 export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(...PORTS);
+    if (await isFree(port)) return port;
+  }
+}
+
+async function isFree(port: number): Promise<boolean> {
   const server = createServer();
-  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
+  const listens = await new Promise<boolean>((resolve) =>
+    server
+      .once("error", () => resolve(false))
+      .once("listening", () => resolve(true))
+      .listen(port, "127.0.0.1"),
+  );
   await new Promise((resolve) => server.close(resolve));
-  return port;
+  return listens;
 }
 
 export function newFolder(name: string): string {

@@ -1,26 +1,24 @@
-import { createServer, connect, type AddressInfo, type Server, type Socket } from "node:net";
+import { createServer, connect, type Server, type Socket } from "node:net";
 import { Transform } from "node:stream";
+import { freePort } from "./engine.ts";
 
 /** A small TCP proxy on loopback in front of a real server, which can be slow, break what is connected, be cut off and put back. */
 export class TcpProxy {
   readonly #to: { readonly host: string; readonly port: number };
   readonly #sockets = new Set<Socket>();
+  readonly port: number;
   #server: Server | undefined;
-  #port = 0;
   #delayMs = 0;
 
-  private constructor(to: { readonly host: string; readonly port: number }) {
+  private constructor(to: { readonly host: string; readonly port: number }, port: number) {
     this.#to = to;
+    this.port = port;
   }
 
   static async open(to: { readonly host: string; readonly port: number }): Promise<TcpProxy> {
-    const proxy = new TcpProxy(to);
+    const proxy = new TcpProxy(to, await freePort());
     await proxy.restore();
     return proxy;
-  }
-
-  get port(): number {
-    return this.#port;
   }
 
   /** What arrives from now on is passed on so much later, in both directions. */
@@ -60,8 +58,7 @@ export class TcpProxy {
       client.pipe(this.#late()).pipe(upstream).pipe(this.#late()).pipe(client);
     });
     const server = this.#server;
-    await new Promise<void>((resolve, reject) => server.once("error", reject).listen(this.#port, "127.0.0.1", resolve));
-    this.#port = (server.address() as AddressInfo).port;
+    await new Promise<void>((resolve, reject) => server.once("error", reject).listen(this.port, "127.0.0.1", resolve));
   }
 
   /** Keeps the order: what is late holds up what follows it. */
