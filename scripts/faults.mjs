@@ -1,5 +1,5 @@
 // Real workers on real servers under faults, and an auditor afterwards.
-//   npm run faults -- [--backend sqlite|bullmq|bullmq-redis|bullmq-postgres|temporal|hatchet] [--seed N] [--minutes M] [--json] [--keep]
+//   npm run faults -- [--backend sqlite|bullmq|bullmq-redis|bullmq-postgres|temporal|hatchet|custom-backend] [--seed N] [--minutes M] [--json] [--keep]
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { root, setup } from "./setup.mjs";

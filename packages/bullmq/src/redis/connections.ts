@@ -116,8 +116,8 @@ export class RedisConnections {
             : given.duplicate(overrides)
           : new Redis({ ...options, ...given, ...overrides });
     client.on("error", () => {});
-    // Each call that finds the connection broken waits for it.
-    client.setMaxListeners(0);
+    // Each call that finds the connection broken waits for it. Not 0, to which BullMQ would add.
+    client.setMaxListeners(Infinity);
     for (const [name, { lua, numberOfKeys }] of Object.entries(SCRIPTS)) client.defineCommand(name, { lua, numberOfKeys });
     this.#clients.push(client);
     return client;
