@@ -16,6 +16,13 @@ export interface Growth {
   readonly points: readonly { readonly at: number; readonly value: number }[];
 }
 
+/** All lines of a backend. */
+export interface Grown {
+  /** With its version, as observed. */
+  readonly server: string;
+  readonly lines: readonly Growth[];
+}
+
 const BATCH = 1_000;
 const LANES = 20;
 /** What each worker process can do at most, in a second. */
@@ -110,7 +117,7 @@ async function workers(backend: TaskBackend, place: Place, counts: readonly numb
   return { chart: "workers", points };
 }
 
-export async function measureGrowth(place: Place, quick: boolean): Promise<readonly Growth[]> {
+export async function measureGrowth(place: Place, quick: boolean): Promise<Grown> {
   const open = async (): Promise<TaskBackend> =>
     (
       await getBackend({
@@ -130,5 +137,6 @@ export async function measureGrowth(place: Place, quick: boolean): Promise<reado
   // Last, because what waits there stays there.
   lines.push(await waiting(backend, quick ? [10, 1_000] : [10, 1_000, 100_000]));
   await backend.close();
-  return lines;
+  const { engine, version } = backend.capabilities;
+  return { server: `${engine} ${version}`, lines };
 }

@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { benchBullmq } from "./bullmq.ts";
-import { measureGrowth, type Growth } from "./growth.ts";
+import { measureGrowth, type Grown } from "./growth.ts";
 import { benchHatchet } from "./hatchet.ts";
 import { round, type Bench, type Row, type Table } from "./measure.ts";
 import { places } from "./places.ts";
@@ -19,7 +19,7 @@ export interface Result {
   readonly cores: number;
   readonly tables: readonly Table[];
   /** By the names of the lines in the charts. */
-  readonly growth: Readonly<Record<string, readonly Growth[]>>;
+  readonly growth: Readonly<Record<string, Grown>>;
 }
 
 const { values } = parseArgs({
@@ -65,15 +65,15 @@ function print({ title, columns, rows }: Table): void {
   );
 }
 
-function printGrowth(name: string, lines: readonly Growth[]): void {
-  console.log(`${name}, how it grows`);
+function printGrowth(name: string, { server, lines }: Grown): void {
+  console.log(`${name} (${server}), how it grows`);
   console.table(
     Object.fromEntries(lines.map(({ chart, points }) => [chart, Object.fromEntries(points.map(({ at, value }) => [at, round(value)]))])),
   );
 }
 
 const tables = values.part.includes("raw") ? await chosen.bench(values) : [];
-const growth: Record<string, readonly Growth[]> = {};
+const growth: Record<string, Grown> = {};
 for (const name of values.part.includes("growth") ? chosen.lines : [])
   growth[name] = await measureGrowth((places[name] as () => Record<string, string>)(), values.quick);
 
@@ -88,5 +88,5 @@ if (values.keep) {
 if (values.json) console.log(JSON.stringify(result, null, 2));
 else {
   for (const table of tables) print(table);
-  for (const [name, lines] of Object.entries(growth)) printGrowth(name, lines);
+  for (const [name, grown] of Object.entries(growth)) printGrowth(name, grown);
 }

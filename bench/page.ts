@@ -28,7 +28,7 @@ interface Echarts {
 }
 
 const results = readdirSync(join(here, "results")).map((file) => JSON.parse(readFileSync(join(here, "results", file), "utf8")) as Result);
-const lines = results.flatMap(({ growth }) => Object.entries(growth));
+const backends = results.flatMap(({ growth }) => Object.entries(growth));
 
 function draw(chart: Growth["chart"], echarts: Echarts): string {
   const { x, y } = AXES[chart];
@@ -41,8 +41,8 @@ function draw(chart: Growth["chart"], echarts: Echarts): string {
     legend: { top: 10 },
     xAxis: { ...axis, name: x, nameGap: 32 },
     yAxis: { ...axis, name: y, nameGap: 50 },
-    series: lines.flatMap(([name, all]) =>
-      all
+    series: backends.flatMap(([name, { lines }]) =>
+      lines
         .filter((one) => one.chart === chart)
         .map(({ points }) => ({ name, type: "line", data: points.map(({ at, value }) => [at, value]) })),
     ),
@@ -68,7 +68,7 @@ function tableOf({ title, columns, rows }: Table): string {
 }
 
 function growthOf(chart: Growth["chart"]): string {
-  const measured = lines.map(([name, all]) => ({ name, points: all.find((one) => one.chart === chart)?.points ?? [] }));
+  const measured = backends.map(([name, { lines }]) => ({ name, points: lines.find((one) => one.chart === chart)?.points ?? [] }));
   const ats = [...new Set(measured.flatMap(({ points }) => points.map(({ at }) => at)))].sort((a, b) => a - b);
   const rows = measured.map(({ name, points }) => [
     name,
@@ -87,8 +87,9 @@ function growthOf(chart: Growth["chart"]): string {
 
 const [newest] = results.toSorted((a, b) => b.date.localeCompare(a.date));
 if (!newest) throw new Error("There is nothing in bench/results; npm run bench writes it.");
+const servers = backends.map(([, { server }]) => server);
 const parts = new Map<string, string>([
-  ["machine", `${newest.cores} cores (${newest.cpu}), Node ${newest.node.slice(1)}, ${newest.date}.`],
+  ["machine", `${newest.cores} cores (${newest.cpu}), Node ${newest.node.slice(1)}, ${newest.date}; ${servers.join(", ")}.`],
   ...results.flatMap(({ tables }) => tables.map((table): [string, string] => [table.title, tableOf(table)])),
   ...(Object.keys(AXES) as Growth["chart"][]).map((chart): [string, string] => [chart, growthOf(chart)]),
 ]);
