@@ -128,7 +128,7 @@ function makeAdapter(settings: HatchetSettings, log?: Logger): Adapter {
         if (!details) return "unknown";
         if (details.done) return "settled";
         if (details.meta.kind === "task" || (details.begun && !(await isWorkflowRun(client, details)))) return "not-a-workflow";
-        await sendWake(client, id, { entry: { type: "signal", name, payload, ...(dedupeId !== undefined && { dedupeId }) } });
+        await sendWake(client, id, { type: "signal", name, payload, ...(dedupeId !== undefined && { dedupeId }) });
         return "accepted";
       }),
 

@@ -9,7 +9,7 @@ export async function cancelRun(client: HatchetClient, id: string): Promise<"req
   if (!details) return "unknown";
   if (details.done) return "settled";
   const early = (details.meta.runAtMs ?? 0) > Date.now();
-  if (details.begun && !early && (await isWorkflowRun(client, details))) await sendWake(client, id, { entry: { type: "cancel" } });
+  if (details.begun && !early && (await isWorkflowRun(client, details))) await sendWake(client, id, { type: "cancel" });
   else {
     const atMs = Date.now();
     const startedAtMs = details.begun ? ((await timesOf(client, id)).startedAtMs ?? atMs) : undefined;

@@ -60,20 +60,21 @@ export class DurableLog {
   }
 
   /** Resolves when the sleep has begun. The duration must be the same in each invocation. */
-  async sleep(ms: number, label?: string): Promise<Wait> {
+  async sleep(ms: number, label?: string): Promise<Wait<unknown>> {
     const sleepConditions = [{ base: base("sleep"), sleepFor: `${Math.max(Math.ceil(ms), 1)}ms` }];
     return this.#wait({ sleepConditions, userEventConditions: [] }, label);
   }
 
-  /** Resolves when such events are listened for. */
-  async event(key: string): Promise<Wait> {
+  /** Resolves when such events are listened for: `done` with the payload of the first that comes. */
+  async event<T>(key: string): Promise<Wait<T>> {
     const userEventKey = `${this.#context.runtime.namespace ?? ""}${key}`;
-    return this.#wait({ sleepConditions: [], userEventConditions: [{ base: base("event"), userEventKey }] });
+    const { done } = await this.#wait({ sleepConditions: [], userEventConditions: [{ base: base(EVENT), userEventKey }] });
+    return { done: done.then(({ payload }) => (payload as unknown as Happened<T>).CREATE[EVENT][0]) };
   }
 
-  async #wait(waitForConditions: object, label?: string): Promise<Wait> {
+  async #wait(waitForConditions: object, label?: string): Promise<Wait<Completion>> {
     const ack = await this.#send<Node>({ kind: "waitFor", waitForConditions, ...(label !== undefined && { label: label.slice(0, 200) }) });
-    const done = this.#completed("waitFor", ack).then(() => {});
+    const done = this.#completed("waitFor", ack);
     done.catch(() => {});
     return { done };
   }
@@ -180,8 +181,15 @@ export interface Child {
   readonly labels: Readonly<Record<string, { readonly intValue: number; readonly required: true }>>;
 }
 
-export interface Wait {
-  readonly done: Promise<void>;
+export interface Wait<T> {
+  readonly done: Promise<T>;
+}
+
+const EVENT = "event";
+
+/** What a wait ends with. */
+interface Happened<T> {
+  readonly CREATE: { readonly [EVENT]: readonly [T] };
 }
 
 export interface Spawned {

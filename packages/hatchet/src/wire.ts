@@ -143,6 +143,8 @@ export function wakeKey(runId: string): string {
 
 /** The payload of such an event. */
 export interface Wake {
+  readonly id: string;
+  readonly atMs: number;
   /** Absent: only to look again. */
   readonly entry?:
     { readonly type: "signal"; readonly name: string; readonly payload: Json; readonly dedupeId?: string } | { readonly type: "cancel" };

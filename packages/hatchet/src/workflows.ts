@@ -15,7 +15,7 @@ import { outcomeOf } from "./mapping.ts";
 import { cancelRun } from "./cancel.ts";
 import { hatchetName, type Registry } from "./registry.ts";
 import { fromInput, META, metaOf, toInput, toMeta, toPriority, toThrown, wakeKey, type Meta, type Returned, type Wake } from "./wire.ts";
-import { readWakes, type ReadWake } from "./wakes.ts";
+import { readWakes, sendWake, type ReadWake } from "./wakes.ts";
 import { labelsOf } from "./labels.ts";
 
 /** When a run looks for what was sent before it listened, or is not in the server's list yet, which may lag behind by far under load. */
@@ -193,29 +193,39 @@ class Driver {
 
   /** A standing wait: what is sent wakes it, and is read then. */
   async #listen(): Promise<void> {
-    const { done } = await this.log.event(wakeKey(this.#context.workflowRunId()));
-    this.#onArrival(done, () => this.#woken());
+    const { done } = await this.log.event<Wake>(wakeKey(this.#context.workflowRunId()));
+    this.#onArrival(done, (wake) => this.#woken(wake));
   }
 
-  async #woken(): Promise<void> {
-    const read = async (): Promise<ReadWake[]> => {
-      const all = await readWakes(this.#client, this.#context.workflowRunId(), this.#meta.submittedAtMs);
-      return all.filter(({ id }) => !this.#wakes.has(id));
-    };
-    let unread = await read();
-    const youngMs = LAGS_MS - (Date.now() - Math.max(...unread.map(({ seenAtMs }) => seenAtMs)));
-    if (youngMs > 0) {
-      // One that was sent before these may not be in the list yet.
-      await pause(Math.min(youngMs, LAGS_MS));
-      unread = await read();
-    }
-    const { wakes, atMs } = await this.log.memo({ wakes: unread, atMs: Date.now() });
+  async #woken(first: Wake): Promise<void> {
+    // At once: what comes while nobody listens is in the server's list only.
     await this.#listen();
+    const { wakes, atMs } = await this.log.memo({ wakes: await this.#unread(first), atMs: Date.now() });
     for (const wake of wakes) {
       this.#wakes.add(wake.id);
       this.#take(wake, atMs);
     }
     this.#lookLater();
+  }
+
+  /** What was sent and not acted on, in order. */
+  async #unread(first: Wake): Promise<readonly Wake[]> {
+    const isNew = ({ id, entry }: Wake): boolean => entry !== undefined && !this.#wakes.has(id);
+    const read = async (): Promise<ReadWake[]> => {
+      const all = await readWakes(this.#client, this.#context.workflowRunId(), this.#meta.submittedAtMs);
+      return all.filter(isNew);
+    };
+    let listed = await read();
+    const isMissing = (): boolean => isNew(first) && !listed.some(({ id }) => id === first.id);
+    // One that was sent before these may not be in the list yet.
+    const youngMs = isMissing() ? LAGS_MS : LAGS_MS - (Date.now() - Math.max(...listed.map(({ seenAtMs }) => seenAtMs)));
+    if (youngMs > 0) {
+      await pause(Math.min(youngMs, LAGS_MS));
+      listed = await read();
+    }
+    if (!isMissing()) return listed;
+    const isEarlier = ({ atMs }: Wake): boolean => atMs <= first.atMs;
+    return [...listed.filter(isEarlier), first, ...listed.filter((wake) => !isEarlier(wake))];
   }
 
   #take({ entry }: Wake, atMs: number): void {
@@ -239,7 +249,7 @@ class Driver {
         void (async (): Promise<void> => {
           const runId = this.#context.workflowRunId();
           const found = await readWakes(this.#client, runId, this.#meta.submittedAtMs);
-          if (found.some(({ id }) => !this.#wakes.has(id)) && !this.#settled) await this.#client.events.push(wakeKey(runId), {});
+          if (found.some(({ id }) => !this.#wakes.has(id)) && !this.#settled) await sendWake(this.#client, runId);
         })().catch(() => {});
       }, ms);
       timer.unref();
