@@ -1,6 +1,6 @@
 import { spawn, type SpawnOptions } from "node:child_process";
 import { randomInt } from "node:crypto";
-import { closeSync, existsSync, mkdtempSync, openSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
@@ -121,7 +121,10 @@ export async function untilAnswers(name: string, server: Server, probe: () => Pr
 export function alive(pid: number): boolean {
   try {
     process.kill(pid, 0);
-    return !existsSync(`/proc/${pid}/stat`) || !/^\d+ \(.*\) Z/s.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+    if (!existsSync(`/proc/${pid}/stat`)) return true;
+    // Nobody may come for a process that has ended. Before its last thread has, it holds its ports.
+    const hasEnded = /^\d+ \(.*\) Z/s.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+    return !hasEnded || readdirSync(`/proc/${pid}/task`).length > 1;
   } catch {
     return false;
   }
