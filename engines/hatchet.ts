@@ -86,6 +86,8 @@ async function prepare(binaries: string, folder: string, database: Server): Prom
     SERVER_GRPC_BROADCAST_ADDRESS: `127.0.0.1:${grpc}`,
     SERVER_GRPC_INSECURE: "t",
     SERVER_MSGQUEUE_KIND: "postgres",
+    // Of the life of a run: by default it may lose ten workers.
+    SERVER_MAX_INTERNAL_RETRY_COUNT: "1000",
     SERVER_SECURITY_CHECK_ENABLED: "false",
     SERVER_LOGGER_LEVEL: "error",
     SERVER_HEALTHCHECK: "false",

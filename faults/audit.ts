@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import type { TaskBackend, TaskResult } from "@task-backend/core";
 import { mapInLanes } from "@task-backend/core/adapter";
 import { chainOutput, endsBadly, isCancelled, taskOutput, type Effect } from "./tasks.ts";
+import { untilAccepted } from "./until-accepted.ts";
 
 /** A run that the engine has accepted, and what a wait for it has told. */
 export interface Submitted {
@@ -56,7 +57,7 @@ export async function audit(backend: TaskBackend, submitted: readonly Submitted[
 async function readAll(backend: TaskBackend, submitted: readonly Submitted[]): Promise<(TaskResult | undefined)[]> {
   return mapInLanes(submitted, 50, async ({ id }) => {
     try {
-      return await backend.getResult(id);
+      return await untilAccepted(() => backend.getResult(id));
     } catch (error) {
       if ((error as { code?: string }).code === "RUN_NOT_FOUND") return undefined;
       throw error;

@@ -10,6 +10,7 @@ import { grounds, type Ground, type Road } from "./ground.ts";
 import { planFaults, type Fault } from "./plan.ts";
 import { Random } from "./random.ts";
 import { faultyChain, faultyStep, faultyTask, isCancelled, listens, WORDS } from "./tasks.ts";
+import { untilAccepted } from "./until-accepted.ts";
 import { WorkerPlace } from "./worker-process.ts";
 
 const WORKERS = 3;
@@ -139,17 +140,6 @@ async function tell(run: Run<number>): Promise<void> {
     const settled = await untilAccepted(() => run.signal("word", word, { dedupeId: word })).catch((error: unknown) => error);
     if (settled instanceof RunSettledError) return;
     if (settled !== undefined) throw settled;
-  }
-}
-
-async function untilAccepted<T>(call: () => Promise<T>): Promise<T> {
-  for (;;) {
-    try {
-      return await call();
-    } catch (error) {
-      if ((error as { code?: string }).code !== "BACKEND_UNAVAILABLE") throw error;
-      await pause(PAUSE_MS);
-    }
   }
 }
 

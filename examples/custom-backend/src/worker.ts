@@ -62,6 +62,7 @@ export class PostgresWorker implements WorkerHandle {
   #owner = randomUUID();
   /** By the monotonic clock. */
   #renewedAt = -Infinity;
+  #asking: Promise<void> | undefined;
   #ticking = 0;
   #claiming: Promise<void> | undefined;
   #again = false;
@@ -152,7 +153,6 @@ export class PostgresWorker implements WorkerHandle {
 
   async #claim(): Promise<void> {
     const owner = this.#owner;
-    const askedAt = performance.now();
     const { definitions } = this.#runtime;
     const names = definitions.map(({ name }) => name);
     const workflows = definitions.filter(({ kind }) => kind === "workflow").map(definitionKey);
@@ -166,11 +166,6 @@ export class PostgresWorker implements WorkerHandle {
     ]);
     clearTimeout(this.#due);
     if (dueMs !== undefined && !this.#stopping) this.#due = setTimeout(() => this.#pump(), Math.min(Math.max(dueMs, SOON_MS), LOOKS_MS));
-    // A process that was frozen meanwhile may have lost what it claimed.
-    for (let knownAt = askedAt; performance.now() - knownAt > this.#settings.leaseMs / 2;) {
-      knownAt = performance.now();
-      await this.#beat();
-    }
     if (owner !== this.#owner) return;
     for (const row of claims.flat().sort((a, b) => b.priority - a.priority || Number(a.seq) - Number(b.seq))) this.#begin(row, owner);
   }
@@ -211,6 +206,7 @@ export class PostgresWorker implements WorkerHandle {
       headers: JSON.parse(row.headers) as Headers,
       ...(row.error !== null && { previousError: JSON.parse(row.error) as ErrorRecord }),
       interruption,
+      holds: () => (this.#isStale() ? this.#ask(owner) : owner === this.#owner),
       progress: (value) => {
         progress = value;
         writing ??= setTimeout(write, PROGRESS_MS);
@@ -295,14 +291,29 @@ export class PostgresWorker implements WorkerHandle {
 
   // ---- the lease ----
 
+  /** A process that was frozen may have lost what it claimed. */
+  #isStale(): boolean {
+    return performance.now() - this.#renewedAt > this.#settings.leaseMs / 2;
+  }
+
+  async #ask(owner: string): Promise<boolean> {
+    await (this.#asking ??= this.#beat()
+      .catch(() => {})
+      .finally(() => (this.#asking = undefined)));
+    // The answer may have come late as well.
+    return owner === this.#owner && !this.#isStale();
+  }
+
   /** Renews the lease, and takes over from workers that are lost. */
   async #beat(): Promise<void> {
     const at = performance.now();
+    const owner = this.#owner;
     const { leaseMs } = this.#settings;
     const renewed = await this.#database.urgent(
       "UPDATE workers SET lease_until = now_ms() + $2::float8 WHERE id = $1 AND lease_until >= now_ms() RETURNING id",
-      [this.#owner, leaseMs],
+      [owner, leaseMs],
     );
+    if (owner !== this.#owner) return;
     if (renewed.length === 0) {
       this.#runtime.log.warn("This worker was away for longer than its lease; its runs were given to others.");
       this.#abortAll("lost");

@@ -202,7 +202,6 @@ export class BullmqWorker implements WorkerHandle {
   async #attempt(held: Held, slots: Slots): Promise<Claimed | undefined> {
     const { claim, lane, interruption } = held;
     const { ref, json, data } = claim;
-    if (!(await this.#stillHolds(held))) return undefined;
     const attempt = chargedStarts(json) + 1;
     const previous = previousFailure(json);
     if (data.kind === undefined) await this.#store.forget(ref).catch(() => {});
@@ -216,6 +215,7 @@ export class BullmqWorker implements WorkerHandle {
       headers: data.headers ?? {},
       ...(previous && { previousError: previous.error }),
       interruption,
+      holds: () => this.#isFresh(performance.now() - claim.askedAt) || this.#ask(held),
       progress: (value) => (progress ??= new ProgressWriter((text) => this.#store.progress(claim, text))).set(value),
     });
     if (progress) await progress.flush();
@@ -229,15 +229,15 @@ export class BullmqWorker implements WorkerHandle {
   }
 
   /** A process that was frozen finds the answer to its claim long after its lock is another's. */
-  async #stillHolds({ claim, lane }: Held): Promise<boolean> {
-    const { lockMs } = this.#settings;
-    // The answer to this question may come late as well.
-    for (let { askedAt } = claim; performance.now() - askedAt >= lockMs / 2;) {
-      askedAt = performance.now();
-      const lost = await lane.backend.extendLocks([claim.ref.id], [claim.token], lockMs).catch(() => [claim.ref.id]);
-      if (lost.length > 0) return false;
-    }
-    return true;
+  #isFresh(ageMs: number): boolean {
+    return ageMs < this.#settings.lockMs / 2;
+  }
+
+  async #ask({ claim, lane }: Held): Promise<boolean> {
+    const askedAt = performance.now();
+    const lost = await lane.backend.extendLocks([claim.ref.id], [claim.token], this.#settings.lockMs).catch(() => [claim.ref.id]);
+    // The answer may have come late as well.
+    return lost.length === 0 && this.#isFresh(performance.now() - askedAt);
   }
 
   /** Writes the decision down, as long as the run is ours: trouble with the store must not lose an outcome. */

@@ -2,7 +2,10 @@ import { expect, test } from "vitest";
 import { parseDuration } from "./duration.ts";
 import { toErrorRecord } from "./error-record.ts";
 import { InvalidArgumentError, NonRetryableError, TaskBackendError, TaskFailedError, TaskTimedOutError } from "./errors.ts";
-import { toJson } from "./json.ts";
+import { executeTask } from "./execute-task.ts";
+import { Interruption } from "./interruption.ts";
+import { toJson, type Json } from "./json.ts";
+import { silentLogger } from "./log.ts";
 import { redactUrl } from "./redact.ts";
 import { backoffMs, parseRetry } from "./retry.ts";
 import { defineTask } from "./task.ts";
@@ -88,4 +91,30 @@ test("names that engines reserve are refused where the task is defined", () => {
     expect(() => defineTask({ name, handler: async () => 1 })).toThrow(/give 1 to 200 characters/);
   }
   expect(defineTask({ name: "Zürich: resize/é", handler: async () => 1 }).queue).toBe("default");
+});
+
+test("a handler does not begin when its run is another worker's by then", async () => {
+  let began = 0;
+  const task = defineTask({ name: "held", retry: { attempts: 3 }, handler: async () => ++began });
+  const decide = (holds: (() => boolean | Promise<boolean>) | undefined) =>
+    executeTask(
+      task,
+      {
+        id: "1",
+        name: "held",
+        queue: "default",
+        attempt: 1,
+        input: null,
+        headers: {},
+        interruption: new Interruption(),
+        progress: () => {},
+        ...(holds && { holds }),
+      },
+      (value) => value as Json,
+      silentLogger,
+    );
+  expect(await decide(() => false)).toEqual({ do: "release", delayMs: 0 });
+  expect(await decide(async () => false)).toEqual({ do: "release", delayMs: 0 });
+  expect(began).toBe(0);
+  for (const holds of [undefined, () => true, async () => true]) expect(await decide(holds)).toEqual({ do: "complete", output: began });
 });

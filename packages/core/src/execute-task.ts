@@ -89,6 +89,8 @@ async function callHandler(task: TaskDefinition, attempt: Attempt, lazy: LazySig
   let output: unknown;
   try {
     const input = await parseInput(task.schema, attempt.input, task.name);
+    const holds = attempt.holds?.() ?? true;
+    if (holds !== true && !(await holds)) return { interrupted: "lost" };
     output = await task.handler(input as never, {
       id: attempt.id,
       name: task.name,

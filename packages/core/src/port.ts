@@ -228,6 +228,11 @@ export interface Attempt {
   readonly previousError?: ErrorRecord;
   /** A new one for each attempt; abort it to end the attempt. */
   readonly interruption: Interruption;
+  /**
+   * For engines whose leases or locks run out: whether the run is this worker's still, asked in the moment before the handler begins. A
+   * process that was frozen since its claim may have lost it. Must not throw; false ends the attempt as a release.
+   */
+  holds?(): boolean | Promise<boolean>;
   /** Must not throw; the last value wins. */
   progress(value: Json): void;
 }

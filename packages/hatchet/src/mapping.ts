@@ -5,6 +5,9 @@ import { fromThrown, isObject, META, sorted, type Returned, type Settled } from 
 /** How Hatchet words it that a run was cancelled, among others. */
 export const CANCELLED = "task was cancelled";
 
+/** How it words that a run's workers were lost too often; mostly it has no word for it. */
+const LOST = /^$|retry|reassign|heartbeat|could not send task to worker/i;
+
 /** What a run's end means, and what it tells of itself. */
 export function outcomeOf(
   name: string,
@@ -23,7 +26,9 @@ export function outcomeOf(
   }
   if (errorMessage === CANCELLED || (errorMessage.length < 80 && /cancelled/i.test(errorMessage)))
     return { outcome: { status: "cancelled", error: cancelledRecord(name) } };
-  const lost = /retry|reassign|heartbeat/i.test(thrown.message);
-  const code = lost ? "WORKER_LOST" : "ENGINE_FAILED";
-  return { outcome: { status: "failed", error: { name: "Error", message: thrown.message, code, retryable: false } } };
+  if (!LOST.test(thrown.message))
+    return { outcome: { status: "failed", error: { name: "Error", message: thrown.message, code: "ENGINE_FAILED", retryable: false } } };
+  const message =
+    `Hatchet has given "${name}" up: too many of its workers were lost (the server's SERVER_MAX_INTERNAL_RETRY_COUNT). ${thrown.message}`.trimEnd();
+  return { outcome: { status: "failed", error: { name: "WorkerLostError", message, code: "WORKER_LOST", retryable: false } } };
 }

@@ -46,7 +46,7 @@ export class Attempts {
    * Runs a claimed task until its outcome is written down.
    * @param onEnd called when that is about to be written
    */
-  async run(claim: Claim, owner: string, onEnd: () => void): Promise<void> {
+  async run(claim: Claim, owner: string, holds: () => boolean | Promise<boolean>, onEnd: () => void): Promise<void> {
     const { id, name, queue, input, headers, previousError, attempts } = claim;
     const running: Running = { claim, owner, interruption: new Interruption(), progress: undefined, progressTimer: undefined };
     this.#running.set(id, running);
@@ -59,6 +59,7 @@ export class Attempts {
       headers,
       ...(previousError && { previousError }),
       interruption: running.interruption,
+      holds,
       progress: (value) => this.#progress(running, value),
     });
     clearTimeout(running.progressTimer);

@@ -48,6 +48,7 @@ export class SqliteWorker implements WorkerHandle {
   #dueTimer: NodeJS.Timeout | undefined;
   /** By the monotonic clock. Undefined before the first time. */
   #renewedAt: number | undefined;
+  #asking: Promise<void> | undefined;
 
   constructor(database: Database, settings: SqliteSettings, changes: Changes, request: WorkerRequest, runtime: WorkerRuntime) {
     this.#database = database;
@@ -100,16 +101,10 @@ export class SqliteWorker implements WorkerHandle {
     }
     this.#claiming = true;
     const owner = this.#owner;
-    const askedAt = performance.now();
     this.#database.writer
       .write(() => this.#claim(owner), "last")
       .then(
-        async ({ claims, due }) => {
-          // A process that was frozen meanwhile may have lost what it claimed.
-          for (let knownAt = askedAt; performance.now() - knownAt > this.#settings.leaseMs / 2;) {
-            knownAt = performance.now();
-            await this.#heartbeat().catch((error: unknown) => this.#trouble("renew the lease", error));
-          }
+        ({ claims, due }) => {
           this.#claiming = false;
           if (owner === this.#owner) for (const claim of claims) this.#begin(claim, owner);
           if (this.#aborting) this.#attempts.abortAll("shutdown");
@@ -147,11 +142,25 @@ export class SqliteWorker implements WorkerHandle {
   async #attempt(claim: Claim, owner: string): Promise<void> {
     // The slot is free in the transaction that settles: the next claim joins it.
     this.#busy++;
-    await this.#attempts.run(claim, owner, () => {
+    const holds = (): boolean | Promise<boolean> => (this.#isStale() ? this.#ask(owner) : owner === this.#owner);
+    await this.#attempts.run(claim, owner, holds, () => {
       this.#busy--;
       this.pump();
     });
     this.#checkIdle();
+  }
+
+  /** A process that was frozen may have lost what it claimed. */
+  #isStale(): boolean {
+    return performance.now() - (this.#renewedAt ?? -Infinity) > this.#settings.leaseMs / 2;
+  }
+
+  async #ask(owner: string): Promise<boolean> {
+    await (this.#asking ??= this.#heartbeat()
+      .catch(() => {})
+      .finally(() => (this.#asking = undefined)));
+    // The answer may have come late as well.
+    return owner === this.#owner && !this.#isStale();
   }
 
   // ---- workflows ----
@@ -206,6 +215,7 @@ export class SqliteWorker implements WorkerHandle {
           this.#database.run("INSERT INTO workers (id, name, renewals, lease_ms) VALUES (?, ?, 0, ?)", owner, this.#request.name, leaseMs);
         return { renewed: renewed || first, recovered: recoverLost(this.#database, this.#lookout) };
       });
+      if (owner !== this.#owner) return;
       if (!held.renewed) return await this.#startOver();
       this.#renewedAt = now;
       if (held.recovered > 0) this.#runtime.log.warn(`Took ${held.recovered} runs over from a worker that was lost`);
