@@ -22,7 +22,7 @@ export interface Details {
 /** A run that was accepted a moment ago may not be found at once. */
 const LOOKS_AGAIN_MS = [50, 200, 500] as const;
 /** How long after a cancellation its worker may say something else: of a run that it held, and of one that it was about to be given. */
-const HEARS_MS = 2_000;
+export const HEARS_MS = 2_000;
 const STARTS_MS = 300;
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 

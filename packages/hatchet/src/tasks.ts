@@ -4,14 +4,14 @@ import { TaskRunTerminatedError, isTaskRunTerminatedError } from "@hatchet-dev/t
 import { Interruption, type AbortReason, type Decision, type ErrorRecord, type Json, type WorkerRuntime } from "@task-backend/core/adapter";
 import { DurableLog } from "./durable-log.ts";
 import { putNote, readNotes } from "./notes.ts";
+import { HEARS_MS } from "./records.ts";
 import { fromInput, metaOf, toThrown, type Meta, type Note, type Returned } from "./wire.ts";
 
 /** A shorter wait keeps its place in the worker: giving the run back and having it started again takes longer. */
 const STAYS_MS = 1_000;
 
-/** A process whose turns are so far apart was held up. */
-const TURN_MS = 250;
-const HELD_UP_MS = 1_000;
+/** An attempt that took longer asks whether it was cancelled. Half of what readers wait for its word. */
+const ASKS_MS = HEARS_MS / 2;
 
 /** In the log of a task: why it was not over when the attempt was. */
 interface Pause {
@@ -36,9 +36,6 @@ export class Tasks {
   readonly #client: HatchetClient;
   readonly #running = new Set<Interruption>();
   readonly #live = new Set<Promise<unknown>>();
-  readonly #turns = setInterval(() => this.#turn(), TURN_MS).unref();
-  #turnMs = performance.now();
-  #heldUpMs = 0;
   #draining = false;
   #leave = (): void => {};
   readonly #leaving = new Promise<void>((resolve) => (this.#leave = resolve));
@@ -58,7 +55,6 @@ export class Tasks {
     this.#draining = true;
     this.#leave();
     while (this.#live.size > 0) await Promise.allSettled(this.#live);
-    clearInterval(this.#turns);
   }
 
   run(name: string, context: DurableContext<object>): Promise<Returned> {
@@ -138,7 +134,8 @@ export class Tasks {
         },
       });
       // The engine has settled it, or given it to another.
-      if (signal.aborted || (this.#wasHeldUp(beganMs) && (await this.#isSettled(context)))) throw new TaskRunTerminatedError("cancelled");
+      if (signal.aborted || (performance.now() - beganMs > ASKS_MS && (await this.#isSettled(context))))
+        throw new TaskRunTerminatedError("cancelled");
       return { decision, ...(progress !== undefined && { progress }) };
     } finally {
       signal.removeEventListener("abort", onAbort);
@@ -146,20 +143,13 @@ export class Tasks {
     }
   }
 
-  /** A process that was frozen may have missed that the run was cancelled. */
-  #wasHeldUp(sinceMs: number): boolean {
-    this.#turn();
-    return this.#heldUpMs > sinceMs;
-  }
-
-  #turn(): void {
-    const now = performance.now();
-    if (now > this.#turnMs + HELD_UP_MS) this.#heldUpMs = now;
-    this.#turnMs = now;
-  }
-
+  /** The news that a run is cancelled may be lost with a connection, or come to a process that was frozen after all else. */
   async #isSettled(context: DurableContext<object>): Promise<boolean> {
-    return (await this.#client.runs.getDetails(context.workflowRunId())).done;
+    try {
+      return (await this.#client.runs.getDetails(context.workflowRunId())).done;
+    } catch {
+      return false;
+    }
   }
 
   /** Starts that nothing was heard of again. */
