@@ -23,7 +23,18 @@ import type { ForwardedWorkflow } from "./activities.ts";
 import { activityOptions, priorityOf } from "./activity-options.ts";
 import { capabilitiesOf, type Observed } from "./capabilities.ts";
 import { grpcCode, isAway, isNotFound, TemporalConnection } from "./connection.ts";
-import { activityRecord, failedAs, newId, toRef, toRunId, toSettlement, toUnavailable, workflowRecord, type RunRef } from "./mapping.ts";
+import {
+  activityRecord,
+  failedAs,
+  isUndecided,
+  newId,
+  toRef,
+  toRunId,
+  toSettlement,
+  toUnavailable,
+  workflowRecord,
+  type RunRef,
+} from "./mapping.ts";
 import { isWorkflow, nativeOf } from "./native.ts";
 import { endOf, isTask, lastFailureOf, openTask, terminateTask } from "./one-activity.ts";
 import { parseOptions, type TemporalOptions, type TemporalSettings } from "./options.ts";
@@ -153,11 +164,15 @@ function makeAdapter(settings: TemporalSettings, log?: Logger): Adapter {
     } catch (error) {
       if (isNotFound(error)) return undefined;
       const type = (error as Error).name;
-      if (type === "WorkflowFailedError" || type === "ActivityExecutionFailedError") return toSettlement(runId, name, error);
-      if (closing.signal.aborted || signal?.aborted || !isAway(error)) throw toUnavailable(error, settings.address);
+      const hasFailed = type === "WorkflowFailedError" || type === "ActivityExecutionFailedError";
+      if (hasFailed && !isUndecided(error)) return toSettlement(runId, name, error);
       // A wait goes on when the server does.
-      await pause(AWAY_MS);
-      return settled(runId, ref, signal);
+      const again = async (cause: unknown): Promise<Settlement | undefined> => {
+        if (closing.signal.aborted || signal?.aborted || !isAway(cause)) throw toUnavailable(cause, settings.address);
+        await pause(AWAY_MS);
+        return settled(runId, ref, signal);
+      };
+      return hasFailed ? read(runId).catch(again) : again(error);
     }
   };
 

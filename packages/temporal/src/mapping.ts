@@ -11,7 +11,7 @@ import {
   type Settlement,
 } from "@task-backend/core/adapter";
 import type { ActivityExecutionDescription, WorkflowExecutionDescription } from "@temporalio/client";
-import { ApplicationFailure } from "@temporalio/common";
+import { ActivityFailure, ApplicationFailure, RetryState, TimeoutFailure } from "@temporalio/common";
 import { detailOf } from "./failure.ts";
 import type { Beat } from "./wire.ts";
 
@@ -56,17 +56,27 @@ export function failedAs(
       return { status: status as RunStatus, error, attempts, ...(beat && { beat }) };
     }
   }
-  if (causes.some(({ name: type }) => type === "CancelledFailure" || type === "TerminatedFailure"))
-    return { status: "cancelled", error: cancelledRecord(name) };
+  if (causes.some(isCancelled)) return { status: "cancelled", error: cancelledRecord(name) };
   const cause = causes.at(-1);
   const type = cause instanceof ApplicationFailure ? (cause.type ?? "Error") : (cause?.name ?? "Error");
   return { status: "failed", error: { name: type, message: cause?.message ?? "", code: "ENGINE_FAILED", retryable: false } };
+}
+
+function isCancelled(cause: Error): boolean {
+  // One that was cancelled, and whose worker was lost, ends with the loss.
+  if (cause instanceof ActivityFailure && cause.retryState === RetryState.CANCEL_REQUESTED) return true;
+  return cause.name === "CancelledFailure" || cause.name === "TerminatedFailure";
 }
 
 function causesOf(failure: unknown): Error[] {
   const causes: Error[] = [];
   for (let cause = failure; cause instanceof Error && causes.length < 20; cause = cause.cause) causes.push(cause);
   return causes;
+}
+
+/** The engine's word that a worker was lost does not say whether the run was cancelled as well. */
+export function isUndecided(failure: unknown): boolean {
+  return causesOf(failure).some((cause) => cause instanceof TimeoutFailure);
 }
 
 export function toSettlement(id: string, name: string, failure: unknown): Settlement {
@@ -138,7 +148,8 @@ export async function activityRecord(id: string, description: ActivityExecutionD
     return { ...common, status: "completed", attempts, ...started(attempts), ...finished, output };
   }
   const failure = description.hasOutcomeFailure ? await description.getOutcomeFailure() : undefined;
-  const cancelled = status === "CANCELED" || status === "TERMINATED";
+  const isLost = failure instanceof TimeoutFailure && description.canceledReason !== undefined;
+  const cancelled = status === "CANCELED" || status === "TERMINATED" || isLost;
   const {
     attempts = waitingAttempts(description, released),
     beat: _,

@@ -340,7 +340,8 @@ function tooLarge(): ApplicationFailure {
 
 /** A failure of Temporal as the outcome of a step. The record of a cancelled one, which has no code yet, is written by the tick. */
 function outcomeOf(step: string, error: unknown): StepOutcome {
-  if (isCancellation(error)) return { status: "cancelled", error: { name: step, message: "", code: "", retryable: false } };
+  if (isCancellation(error) || (error instanceof ActivityFailure && error.retryState === "CANCEL_REQUESTED"))
+    return { status: "cancelled", error: { name: step, message: "", code: "", retryable: false } };
   const cause = error instanceof ActivityFailure || error instanceof ChildWorkflowFailure ? error.cause : error;
   if (cause instanceof ApplicationFailure) {
     const ours = detailOf(cause);
