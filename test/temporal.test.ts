@@ -1,24 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { fileURLToPath } from "node:url";
-import { CaseContext } from "@task-backend/conformance";
-import {
-  chain,
-  createBackend,
-  defineTask,
-  defineWorkflow,
-  silentLogger,
-  TaskCancelledError,
-  taskRef,
-  type Run,
-  type TaskBackend,
-} from "@task-backend/core";
+import { chain, createBackend, defineTask, defineWorkflow, silentLogger, taskRef, type Run, type TaskBackend } from "@task-backend/core";
 import { temporal } from "@task-backend/temporal";
 import { Client, Connection } from "@temporalio/client";
 import type { PayloadCodec } from "@temporalio/common";
 import { NativeConnection, Worker } from "@temporalio/worker";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { stop, type Server } from "../engines/engine.ts";
-import { block } from "../packages/conformance/src/fixtures.ts";
 import { discard } from "../engines/index.ts";
 import { temporal as engine } from "../engines/temporal.ts";
 import { onEngine } from "./engines/required.ts";
@@ -194,24 +182,6 @@ onEngine("temporal", "TEMPORAL_ADDRESS", "temporal, as its own users see it", (a
       await backend.close();
       expect((await client.workflowService.getSystemInfo({})).serverVersion).toBeTruthy();
       await nativeConnection.close();
-    });
-
-    test("a task that is cancelled, and whose worker is lost before it hears of that, is cancelled", async () => {
-      const context = new CaseContext(temporalUnderTest("temporal", address));
-      try {
-        const worker = await context.spawnWorker();
-        const backend = (await context.backend()).register(block);
-        const input = { file: context.effects, line: "held", waitMs: 60_000 };
-        const run = await backend.submit(block, input, { queue: context.queue });
-        await context.until("the task to begin", () => context.lines().length > 0);
-        worker.kill("SIGSTOP");
-        await run.cancel();
-        await expect(run.output({ timeout: "30s" })).rejects.toBeInstanceOf(TaskCancelledError);
-        expect(await run.result()).toMatchObject({ status: "cancelled", error: { code: "TASK_CANCELLED" } });
-        worker.kill("SIGKILL");
-      } finally {
-        await context.close();
-      }
     });
 
     test("child workflows are child workflows; a step by reference reaches another queue", async () => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { defineTask, NonRetryableError, RetryableError, TaskCancelledError, TaskTimedOutError } from "@task-backend/core";
-import { die, failOnce, record } from "../fixtures.ts";
+import { block, die, failOnce, record } from "../fixtures.ts";
 import { casesOf } from "../suite.ts";
 
 const rule2 = casesOf(2);
@@ -306,6 +306,22 @@ export const attemptCases = [
       await assert.rejects(retrying.output({ timeout: "10s" }), TaskCancelledError);
     },
     { needs: ["cancelWaiting"] },
+  ),
+  rule6(
+    "one whose worker is lost before it hears of that is cancelled, and does not begin again",
+    async (t) => {
+      const backend = (await t.backend()).register(block);
+      const lost = await t.spawnWorker();
+      const run = await backend.submit(block, { file: t.effects, line: "held", waitMs: 120_000 }, { queue: t.queue });
+      await t.until("the task to begin", () => t.lines().length > 0);
+      lost.kill("SIGKILL");
+      await run.cancel();
+      await backend.startWorker({ queues: [t.queue] });
+      await assert.rejects(run.output({ timeout: "60s" }), TaskCancelledError);
+      assert.equal((await run.result()).status, "cancelled");
+      assert.equal(t.lines().length, 1);
+    },
+    { needs: ["cancelRunning"], timeoutMs: 90_000 },
   ),
   rule6(
     "one that is cancelled as it ends has one outcome, for those who wait and for those who look",
