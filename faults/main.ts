@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { getBackend, RunSettledError, silentLogger, TaskFailedError, type Run, type TaskBackend } from "@task-backend/core";
+import { getBackend, RunSettledError, silentLogger, type Run, type TaskBackend } from "@task-backend/core";
 import { audit, type Submitted, type Violations } from "./audit.ts";
 import { grounds, type Ground, type Road } from "./ground.ts";
 import { planFaults, type Fault } from "./plan.ts";
@@ -143,17 +143,12 @@ async function tell(run: Run<number>): Promise<void> {
   }
 }
 
-/** A wait goes on through every outage. */
 async function tellOf(run: Run<number>): Promise<NonNullable<Submitted["told"]>> {
-  for (;;) {
-    try {
-      return { output: await run.output() };
-    } catch (error) {
-      if (error instanceof TaskFailedError) return { code: error.code };
-      if ((error as { code?: string }).code !== "BACKEND_UNAVAILABLE")
-        return { code: (error as { code?: string }).code ?? (error as Error).message };
-      await pause(PAUSE_MS);
-    }
+  try {
+    return { output: await untilAccepted(() => run.output()) };
+  } catch (error) {
+    const { code, message } = error as { code?: string; message: string };
+    return { code: code ?? message };
   }
 }
 

@@ -80,7 +80,7 @@ export async function readRecord(
 
 async function settledRecord(client: HatchetClient, details: Details, workersEnd: WorkersEnd): Promise<RunRecord> {
   const { id, meta } = details;
-  const end = details.status === "CANCELLED" ? await cancelledEnd(client, id, workersEnd) : endOf(details);
+  const { end, known }: End = details.status === "CANCELLED" ? await cancelledEnd(client, id, workersEnd) : { end: endOf(details) };
   const { outcome, settled } = outcomeOf(meta.name, end);
   const common = { id, name: meta.name, queue: meta.queue, submittedAtMs: meta.submittedAtMs };
   if (settled) {
@@ -88,7 +88,7 @@ async function settledRecord(client: HatchetClient, details: Details, workersEnd
     return { ...common, ...outcome, attempts, startedAtMs, finishedAtMs, ...(progress !== undefined && { progress }) };
   }
   // The engine has settled it.
-  const notes = await readNotes(client, id);
+  const notes = known ?? (await readNotes(client, id));
   const cancel = outcome.status === "cancelled" && notes.find((note) => note.type === "cancel");
   const { startedAtMs, finishedAtMs }: Times = cancel ? { ...cancel, finishedAtMs: cancel.atMs } : await timesOf(client, id);
   const seen = seenIn(notes);
@@ -104,6 +104,12 @@ async function settledRecord(client: HatchetClient, details: Details, workersEnd
   };
 }
 
+interface End {
+  readonly end: Completion;
+  /** Notes that were read for it. */
+  readonly known?: readonly Note[];
+}
+
 function endOf({ status, output, error }: Details): Completion {
   return { isFailure: status !== "COMPLETED", payload: output as Json, ...(error !== undefined && { errorMessage: error }) };
 }
@@ -112,14 +118,14 @@ function endOf({ status, output, error }: Details): Completion {
  * The engine keeps both ends of a run that is cancelled as it ends, and tells of either. The worker's counts: it may have
  * been told of already, and one that comes later than this waits for it is not sent.
  */
-async function cancelledEnd(client: HatchetClient, id: string, workersEnd: WorkersEnd): Promise<Completion> {
+async function cancelledEnd(client: HatchetClient, id: string, workersEnd: WorkersEnd): Promise<End> {
   const end: Completion = { isFailure: true, errorMessage: CANCELLED };
   for (;;) {
-    const notes = await readNotes(client, id);
-    const cancel = notes.find((note) => note.type === "cancel");
-    if (!cancel || notes.some(({ type }) => type === "aborted")) return end;
-    const graceMs = cancel.startedAtMs === undefined || seenIn(notes).waiting ? STARTS_MS : HEARS_MS;
-    if (Date.now() < cancel.atMs || Date.now() >= cancel.atMs + graceMs) return (await workersEnd(id)) ?? end;
+    const known = await readNotes(client, id);
+    const cancel = known.find((note) => note.type === "cancel");
+    if (!cancel || known.some(({ type }) => type === "aborted")) return { end, known };
+    const graceMs = cancel.startedAtMs === undefined || seenIn(known).waiting ? STARTS_MS : HEARS_MS;
+    if (Date.now() < cancel.atMs || Date.now() >= cancel.atMs + graceMs) return { end: (await workersEnd(id)) ?? end, known };
     await pause(LOOKS_AGAIN_MS[0]);
   }
 }

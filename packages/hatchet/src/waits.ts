@@ -87,8 +87,7 @@ export class Waits {
     const ended = this.#end(id, late.signal).catch(() => undefined);
     const end = await within(TELLS_MS, ended);
     late.abort();
-    const completion = completionOf(end);
-    return completion?.errorMessage === CANCELLED ? undefined : completion;
+    return toCompletion(end?.find(isWorkers));
   };
 
   close(reason: Error): void {
@@ -122,14 +121,18 @@ function settlementOf(id: string, name: string, end: RunEnd | undefined): Settle
   return settled && { id, name, ...outcome };
 }
 
-/** A run that is cancelled as it ends has two ends: the worker's counts. The stream has no words for the other. */
+/** A run that is cancelled as it ends has two ends: the worker's counts. */
 function completionOf(end: RunEnd | undefined): Completion | undefined {
-  const [{ output, error } = {}] = [...(end ?? [])].sort((a, b) => Number(isWorkers(b)) - Number(isWorkers(a)));
+  return toCompletion(end?.find(isWorkers) ?? end?.[0]);
+}
+
+/** The stream has no words for a run that was cancelled. */
+const isWorkers = ({ output, error = "" }: RunEnd[number]): boolean => output !== undefined || error !== "";
+
+function toCompletion({ output, error }: RunEnd[number] = {}): Completion | undefined {
   if (output !== undefined) return { isFailure: false, payload: JSON.parse(output) as Json };
   return error === undefined ? undefined : { isFailure: true, errorMessage: error || CANCELLED };
 }
-
-const isWorkers = ({ output, error }: RunEnd[number]): boolean => output !== undefined || (error !== undefined && error !== "");
 
 async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
   let timer: NodeJS.Timeout | undefined;
