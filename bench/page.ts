@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -27,7 +27,10 @@ interface Echarts {
   init(element: null, theme: null, options: object): { setOption(option: object): void; renderToSVGString(): string; dispose(): void };
 }
 
-const results = readdirSync(join(here, "results")).map((file) => JSON.parse(readFileSync(join(here, "results", file), "utf8")) as Result);
+const RESULTS = join(here, "results");
+const results = (existsSync(RESULTS) ? readdirSync(RESULTS) : []).map(
+  (file) => JSON.parse(readFileSync(join(RESULTS, file), "utf8")) as Result,
+);
 const backends = results.flatMap(({ growth }) => Object.entries(growth));
 
 function draw(chart: Growth["chart"], echarts: Echarts): string {
