@@ -39,7 +39,7 @@ export interface StartOptions {
   readonly again?: Pick<Server, "folder"> & { readonly port: number };
 }
 
-const ANSWER_MS = 30_000;
+const ANSWER_MS = 90_000;
 const PORTS = [15_000, 32_000] as const;
 
 /** The folder in PATH, or among others, that holds a program. */

@@ -15,7 +15,7 @@ import { CancelledFailure, CompleteAsyncError } from "@temporalio/common";
 import { failureOf } from "./failure.ts";
 import { toRunId } from "./mapping.ts";
 import type { Gate } from "./slots.ts";
-import { ONE_ACTIVITY, type Beat, type Meta, type TaskEnd, type TickAnswer, type TickArguments } from "./wire.ts";
+import { ONE_ACTIVITY, withoutUnheard, type Beat, type Meta, type TaskEnd, type TickAnswer, type TickArguments } from "./wire.ts";
 
 /** The SDK sends no more than one a second; each also brings news of a cancellation. */
 const BEAT_MS = 1_000;
@@ -94,13 +94,13 @@ export class Activities {
     const context = Context.current();
     const { info } = context;
     const name = info.activityType;
-    const before = (info.heartbeatDetails ?? {}) as Beat;
+    const before = withoutUnheard((info.heartbeatDetails ?? {}) as Beat, info.attempt);
     const attempt = info.attempt - (before.released ?? 0);
     const interruption = new Interruption();
     const onCancel = (): void => interruption.abort(reasonOf(context));
     context.cancellationSignal.addEventListener("abort", onCancel, { once: true });
     if (this.#stopping || this.#draining) interruption.abort("shutdown");
-    let beat: Beat = { ...before, startedAtMs: before.startedAtMs ?? Date.now() };
+    let beat: Beat = { ...before, begun: info.attempt, startedAtMs: before.startedAtMs ?? Date.now() };
     let progressed = false;
     let entered = false;
     const send = (): void => context.heartbeat(beat);
@@ -118,6 +118,8 @@ export class Activities {
       }
       await this.#gate.enter();
       entered = true;
+      // Told before its handler can take the process down: a start that is never heard of is not charged.
+      if (info.attempt > 1) await this.#begin(context, beat, interruption);
       const failed = before.failed?.attempt === attempt - 1 ? before.failed.error : undefined;
       const decision = await this.#runtime.execute({
         id: idOf(context),
@@ -177,12 +179,23 @@ export class Activities {
     throw failureOf({ status, attempts: 1, error }, Math.max(result.delayMs, 1));
   };
 
+  async #begin({ info }: Context, beat: Beat, interruption: Interruption): Promise<void> {
+    try {
+      await this.#links.heartbeat(info.taskToken, beat);
+    } catch (error) {
+      if ((error as Error).name === "ActivityCancelledError") return interruption.abort("cancel");
+      throw failureOf({ status: "released", attempts: info.attempt - 1, error: NOT_HEARD }, BEAT_MS);
+    }
+  }
+
   #known(kind: DefinitionSpec["kind"], name: string): DefinitionSpec | undefined {
     return this.#runtime.definitions.findLast((one) => one.kind === kind && one.name === name);
   }
 }
 
 const NOT_HERE = { name: "Error", message: "This worker does not know the workflow or its version.", code: "NOT_HERE", retryable: true };
+
+const NOT_HEARD = { ...NOT_HERE, message: "The server could not be told that the attempt begins." };
 
 /** The interpreter knows that a step was cancelled, and not how that reads. */
 function completed(entry: JournalEntry): JournalEntry {

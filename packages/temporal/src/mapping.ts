@@ -13,7 +13,7 @@ import {
 import type { ActivityExecutionDescription, WorkflowExecutionDescription } from "@temporalio/client";
 import { ActivityFailure, ApplicationFailure, RetryState, TimeoutFailure } from "@temporalio/common";
 import { detailOf } from "./failure.ts";
-import type { Beat } from "./wire.ts";
+import { withoutUnheard, type Beat } from "./wire.ts";
 
 // ---- ids ----
 
@@ -104,7 +104,8 @@ export interface OpenTask {
 }
 
 export function openRecord(task: OpenTask): RunRecord {
-  const { id, name, queue, submittedAtMs, dueAtMs, attempt, beat, lastFailure } = task;
+  const { id, name, queue, submittedAtMs, dueAtMs, attempt, lastFailure } = task;
+  const beat = withoutUnheard(task.beat, attempt);
   const released = beat.released ?? 0;
   const { progress, startedAtMs = task.lastStartedAtMs } = beat;
   const common = { id, name, queue, submittedAtMs, ...(progress !== undefined && { progress }) };
@@ -121,7 +122,8 @@ export function openRecord(task: OpenTask): RunRecord {
 /** A standalone activity as a record. */
 export async function activityRecord(id: string, description: ActivityExecutionDescription): Promise<RunRecord> {
   const { activityType: name, taskQueue: queue, status, attempt } = description;
-  const beat: Beat = (description.hasHeartbeatDetails && (await description.getHeartbeatDetails<Beat>())) || {};
+  const last: Beat = (description.hasHeartbeatDetails && (await description.getHeartbeatDetails<Beat>())) || {};
+  const beat = withoutUnheard(last, attempt);
   const released = beat.released ?? 0;
   const submittedAtMs = ms(description.scheduleTime) ?? 0;
   if (status === "RUNNING" || status === "PAUSED") {

@@ -42,12 +42,24 @@ export interface FailureDetail {
 
 /** What our heartbeats carry from attempt to attempt. */
 export interface Beat {
-  /** Starts that are not charged: they were given back. */
+  /** Starts that are not charged: they were given back, or no worker was heard of. */
   readonly released?: number;
+  /** The engine's number of the last start that was heard of. */
+  readonly begun?: number;
   readonly startedAtMs?: number;
   readonly progress?: Json;
   /** How the attempt of that number failed. */
   readonly failed?: { readonly attempt: number; readonly error: ErrorRecord };
+}
+
+/**
+ * A poll that a frozen process holds takes starts that nobody sees: they are given back. Of the first one, which is not announced,
+ * it cannot be known.
+ */
+export function withoutUnheard(beat: Beat, attempt: number): Beat {
+  const before = attempt - 1;
+  const unheard = before - (beat.begun ?? 1);
+  return unheard > 0 ? { ...beat, begun: before, released: (beat.released ?? 0) + unheard } : beat;
 }
 
 /** A workflow's state across a continuation as new. */

@@ -63,7 +63,7 @@ export class TemporalWorker implements WorkerHandle {
             localActivityTaskSlotSupplier: { type: "fixed-size", numSlots: TICK_SLOTS },
             nexusTaskSlotSupplier: { type: "fixed-size", numSlots: 1 },
           },
-          // A poll that a frozen process holds swallows a start: no more of them than are needed.
+          // A poll that a frozen process holds takes a start with it, until its heartbeat is missed: no more of them than are needed.
           activityTaskPollerBehavior: { type: "autoscaling", minimum: 1, initial: 1, maximum: ACTIVITY_POLLS },
           workflowTaskPollerBehavior: { type: "simple-maximum", maximum: WORKFLOW_POLLS },
           stickyQueueScheduleToStartTimeout: STICKY_MS,

@@ -147,8 +147,8 @@ export const workerCases = [
       const result = await run.result();
       assert.equal(result.status, "completed");
       assert.equal(result.output, `x ${second.pid}`);
-      // The engine may have handed the frozen worker another start, which got lost as well.
-      assert.ok(result.attempts >= 2);
+      // Whatever else the engine may have handed to the frozen worker: no start of which nothing was seen is charged.
+      assert.equal(result.attempts, 2);
     },
     { timeoutMs: 45_000 },
   ),
