@@ -124,7 +124,7 @@ export const workerCases = [
         ["1", "2"],
       );
     },
-    { timeoutMs: 40_000 },
+    { timeoutMs: 60_000 },
   ),
   rule13(
     "a worker frozen past its lease can never settle what another has taken over",
@@ -150,7 +150,7 @@ export const workerCases = [
       // Whatever else the engine may have handed to the frozen worker: no start of which nothing was seen is charged.
       assert.equal(result.attempts, 2);
     },
-    { timeoutMs: 45_000 },
+    { timeoutMs: 60_000 },
   ),
 
   rule13(
