@@ -99,10 +99,6 @@ export class Database {
   async #listen(): Promise<void> {
     const client = new pg.Client({ ...this.#connection(), keepAlive: true });
     client.on("error", () => {});
-    client.on("end", () => {
-      this.#listening = undefined;
-      void this.#listenAgain();
-    });
     client.on("notification", ({ payload = "" }) => {
       const [what, id = ""] = payload.split(" ");
       this.#tell({ what: what as "work", id });
@@ -111,10 +107,14 @@ export class Database {
       await client.connect();
       await client.query(`LISTEN ${this.#settings.schema}`);
     } catch (error) {
-      client.removeAllListeners("end");
       client.end().catch(() => {});
       throw this.#toError(error);
     }
+    // Not before: one that ends while it is being made is tried again by who makes it, and twice would be two from then on.
+    client.once("end", () => {
+      this.#listening = undefined;
+      void this.#listenAgain();
+    });
     this.#listening = client;
   }
 
@@ -122,6 +122,7 @@ export class Database {
     while (!this.#closed) {
       try {
         await this.#listen();
+        if (this.#closed) await this.#listening?.end();
         return this.#tell(undefined);
       } catch {
         await pause(LISTENS_AGAIN_MS, undefined, { ref: false });

@@ -91,6 +91,8 @@ async function callHandler(task: TaskDefinition, attempt: Attempt, lazy: LazySig
     const input = await parseInput(task.schema, attempt.input, task.name);
     const holds = attempt.holds?.() ?? true;
     if (holds !== true && !(await holds)) return { interrupted: "lost" };
+    // Interrupted by now, and known to be: nothing waits for this ending.
+    if (lazy.aborted) return { interrupted: "lost" };
     output = await task.handler(input as never, {
       id: attempt.id,
       name: task.name,

@@ -12,6 +12,7 @@ import {
 } from "@task-backend/core/adapter";
 import { Context } from "@temporalio/activity";
 import { CancelledFailure, CompleteAsyncError } from "@temporalio/common";
+import type { Awake } from "./awake.ts";
 import { failureOf } from "./failure.ts";
 import { toRunId } from "./mapping.ts";
 import type { Gate } from "./slots.ts";
@@ -31,6 +32,7 @@ export interface Links {
   forward(workflow: ForwardedWorkflow): Promise<void>;
   /** At once; the worker's own heartbeats are held back for a second. */
   heartbeat(taskToken: Uint8Array, beat: Beat): Promise<void>;
+  isCancelRequested(workflowId: string): Promise<boolean>;
   /** Resolves when a workflow is closed. */
   closed(workflowId: string): Promise<unknown>;
 }
@@ -54,14 +56,16 @@ export class Activities {
   readonly #gate: Gate;
   readonly #links: Links;
   readonly #heartbeatTimeoutMs: number;
+  readonly #awake: Awake;
   #stopping = false;
   #draining = false;
   #drained = (): void => {};
   /** The workflows of tasks that ended here lately, and when. */
   readonly #ended = new Map<string, number>();
 
-  constructor(runtime: WorkerRuntime, gate: Gate, links: Links, heartbeatTimeoutMs: number) {
+  constructor(runtime: WorkerRuntime, gate: Gate, awake: Awake, links: Links, heartbeatTimeoutMs: number) {
     this.#heartbeatTimeoutMs = heartbeatTimeoutMs;
+    this.#awake = awake;
     this.#runtime = runtime;
     this.#gate = gate;
     this.#links = links;
@@ -91,6 +95,7 @@ export class Activities {
 
   /** Every activity type that is not ours: the attempts of tasks. */
   readonly execute = async (input: Json = null, meta: Meta = {}): Promise<Json> => {
+    const takenAtMs = performance.now();
     const context = Context.current();
     const { info } = context;
     const name = info.activityType;
@@ -118,8 +123,6 @@ export class Activities {
       }
       await this.#gate.enter();
       entered = true;
-      // Told before its handler can take the process down: a start that is never heard of is not charged.
-      if (info.attempt > 1) await this.#begin(context, beat, interruption);
       const failed = before.failed?.attempt === attempt - 1 ? before.failed.error : undefined;
       const decision = await this.#runtime.execute({
         id: idOf(context),
@@ -130,6 +133,7 @@ export class Activities {
         headers: meta.headers ?? {},
         ...(failed && { previousError: failed }),
         interruption,
+        holds: () => (info.attempt === 1 && this.#awake.since(takenAtMs)) || this.#announce(context, beat, interruption),
         progress: (value) => {
           progressed = true;
           beat = { ...beat, progress: value };
@@ -179,13 +183,26 @@ export class Activities {
     throw failureOf({ status, attempts: 1, error }, Math.max(result.delayMs, 1));
   };
 
-  async #begin({ info }: Context, beat: Beat, interruption: Interruption): Promise<void> {
+  /**
+   * The server takes down that the attempt begins, before the handler can take the process down: a start that it never hears of is not
+   * charged. And it says whether the attempt is this worker's still.
+   */
+  async #announce(context: Context, beat: Beat, interruption: Interruption): Promise<boolean> {
+    const { taskToken, workflowExecution } = context.info;
     try {
-      await this.#links.heartbeat(info.taskToken, beat);
+      while (interruption.reason === undefined) {
+        const askedAtMs = performance.now();
+        await this.#links.heartbeat(taskToken, beat);
+        // The process may have been frozen before it read the answer.
+        if (performance.now() - askedAtMs > this.#heartbeatTimeoutMs / 2) continue;
+        if (!isOneActivity(context) || !(await this.#links.isCancelRequested(workflowExecution?.workflowId ?? ""))) return true;
+        // The workflow passes its cancellation on once a worker has taken it up, which may wait for the one that was lost.
+        await pause(BEAT_MS);
+      }
     } catch (error) {
-      if ((error as Error).name === "ActivityCancelledError") return interruption.abort("cancel");
-      throw failureOf({ status: "released", attempts: info.attempt - 1, error: NOT_HEARD }, BEAT_MS);
+      if ((error as Error).name === "ActivityCancelledError") interruption.abort("cancel");
     }
+    return false;
   }
 
   #known(kind: DefinitionSpec["kind"], name: string): DefinitionSpec | undefined {
@@ -194,8 +211,6 @@ export class Activities {
 }
 
 const NOT_HERE = { name: "Error", message: "This worker does not know the workflow or its version.", code: "NOT_HERE", retryable: true };
-
-const NOT_HEARD = { ...NOT_HERE, message: "The server could not be told that the attempt begins." };
 
 /** The interpreter knows that a step was cancelled, and not how that reads. */
 function completed(entry: JournalEntry): JournalEntry {

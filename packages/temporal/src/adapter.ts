@@ -301,6 +301,7 @@ function makeAdapter(settings: TemporalSettings, log?: Logger): Adapter {
         TemporalWorker.start(open(), settings, request, runtime, {
           forward,
           heartbeat: (token, beat) => open().client.activity.heartbeat(token, beat),
+          isCancelRequested: async (id) => (await workflowOf(id).describe()).raw.workflowExtendedInfo?.cancelRequested === true,
           closed: (id) => workflowOf(id).result(),
           tasksAreWorkflows: !observed?.standalone,
         }),

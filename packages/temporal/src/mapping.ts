@@ -13,7 +13,7 @@ import {
 import type { ActivityExecutionDescription, WorkflowExecutionDescription } from "@temporalio/client";
 import { ActivityFailure, ApplicationFailure, RetryState, TimeoutFailure } from "@temporalio/common";
 import { detailOf } from "./failure.ts";
-import { withoutUnheard, type Beat } from "./wire.ts";
+import { withoutUnheard, type Beat, type FailureDetail } from "./wire.ts";
 
 // ---- ids ----
 
@@ -49,21 +49,25 @@ export function failedAs(
   failure: unknown,
 ): { readonly status: RunStatus; readonly error: ErrorRecord; readonly attempts?: number; readonly beat?: Beat } {
   const causes = causesOf(failure);
-  for (const cause of causes) {
-    const ours = detailOf(cause);
-    if (ours) {
-      const { status, error, attempts, beat } = ours;
-      return { status: status as RunStatus, error, attempts, ...(beat && { beat }) };
-    }
+  const ours = causes.map(detailOf).find((detail) => detail !== undefined);
+  const cancelled = causes.some(isCancelled);
+  if (ours && !(cancelled && isToCome(ours))) {
+    const { status, error, attempts, beat } = ours;
+    return { status: isToCome(ours) ? "failed" : (status as RunStatus), error, attempts, ...(beat && { beat }) };
   }
-  if (causes.some(isCancelled)) return { status: "cancelled", error: cancelledRecord(name) };
+  if (cancelled) return { status: "cancelled", error: cancelledRecord(name) };
   const cause = causes.at(-1);
   const type = cause instanceof ApplicationFailure ? (cause.type ?? "Error") : (cause?.name ?? "Error");
   return { status: "failed", error: { name: type, message: cause?.message ?? "", code: "ENGINE_FAILED", retryable: false } };
 }
 
+/** Of a failure that was to be followed by another attempt. */
+function isToCome({ status }: FailureDetail["taskBackend"]): boolean {
+  return status === "retrying" || status === "released";
+}
+
 function isCancelled(cause: Error): boolean {
-  // One that was cancelled, and whose worker was lost, ends with the loss.
+  // One that was cancelled, and then lost its worker or was given back, ends with that.
   if (cause instanceof ActivityFailure && cause.retryState === RetryState.CANCEL_REQUESTED) return true;
   return cause.name === "CancelledFailure" || cause.name === "TerminatedFailure";
 }
@@ -74,9 +78,12 @@ function causesOf(failure: unknown): Error[] {
   return causes;
 }
 
-/** The engine's word that a worker was lost does not say whether the run was cancelled as well. */
+/** That a worker was lost, or an attempt given back, does not say whether the run was cancelled as well. */
 export function isUndecided(failure: unknown): boolean {
-  return causesOf(failure).some((cause) => cause instanceof TimeoutFailure);
+  return causesOf(failure).some((cause) => {
+    const ours = detailOf(cause);
+    return cause instanceof TimeoutFailure || (ours !== undefined && isToCome(ours));
+  });
 }
 
 export function toSettlement(id: string, name: string, failure: unknown): Settlement {
@@ -150,8 +157,8 @@ export async function activityRecord(id: string, description: ActivityExecutionD
     return { ...common, status: "completed", attempts, ...started(attempts), ...finished, output };
   }
   const failure = description.hasOutcomeFailure ? await description.getOutcomeFailure() : undefined;
-  const isLost = failure instanceof TimeoutFailure && description.canceledReason !== undefined;
-  const cancelled = status === "CANCELED" || status === "TERMINATED" || isLost;
+  const wasCancelled = description.canceledReason !== undefined && isUndecided(failure);
+  const cancelled = status === "CANCELED" || status === "TERMINATED" || wasCancelled;
   const {
     attempts = waitingAttempts(description, released),
     beat: _,

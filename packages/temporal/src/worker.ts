@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { MAX_TIMER_MS, type WorkerHandle, type WorkerRequest, type WorkerRuntime } from "@task-backend/core/adapter";
 import { Worker } from "@temporalio/worker";
 import { Activities, type Links } from "./activities.ts";
+import { Awake } from "./awake.ts";
 import type { TemporalConnection } from "./connection.ts";
 import type { TemporalSettings } from "./options.ts";
 import { STICKY_MS } from "./capabilities.ts";
@@ -20,16 +21,18 @@ export class TemporalWorker implements WorkerHandle {
   readonly #workers: Worker[];
   readonly #activities: Activities[];
   readonly #slots: SharedSlots;
+  readonly #awake: Awake;
   readonly #tasksAreWorkflows: boolean;
   readonly #runs: Promise<void>[] = [];
   #stopping = false;
   #graceTimer: NodeJS.Timeout | undefined;
   #stopped: Promise<void> | undefined;
 
-  private constructor(workers: Worker[], activities: Activities[], slots: SharedSlots, tasksAreWorkflows: boolean) {
+  private constructor(workers: Worker[], activities: Activities[], slots: SharedSlots, awake: Awake, tasksAreWorkflows: boolean) {
     this.#workers = workers;
     this.#activities = activities;
     this.#slots = slots;
+    this.#awake = awake;
     this.#tasksAreWorkflows = tasksAreWorkflows;
   }
 
@@ -44,11 +47,12 @@ export class TemporalWorker implements WorkerHandle {
     // A supplier in JavaScript is asked before each poll: a tenth of the throughput, where there is nothing to share.
     const shared = request.queues.length > 1 || tasksAreWorkflows;
     const gate = new Gate(request.concurrency);
+    const awake = new Awake(settings.heartbeatTimeoutMs / 2);
     const native = await connection.native();
     const activities: Activities[] = [];
     const workers = await Promise.all(
       request.queues.map((queue) => {
-        const own = new Activities(runtime, gate, links, settings.heartbeatTimeoutMs);
+        const own = new Activities(runtime, gate, awake, links, settings.heartbeatTimeoutMs);
         activities.push(own);
         return Worker.create({
           connection: native,
@@ -75,7 +79,7 @@ export class TemporalWorker implements WorkerHandle {
         });
       }),
     );
-    const worker = new TemporalWorker(workers, activities, slots, tasksAreWorkflows);
+    const worker = new TemporalWorker(workers, activities, slots, awake, tasksAreWorkflows);
     for (const one of workers)
       worker.#runs.push(one.run().catch((error: unknown) => runtime.log.error(`A Temporal worker ended: ${(error as Error).message}`)));
     return worker;
@@ -104,6 +108,7 @@ export class TemporalWorker implements WorkerHandle {
     }
     for (const worker of this.#workers) if (worker.getState() === "RUNNING") worker.shutdown();
     await Promise.all(this.#runs);
+    this.#awake.close();
     clearTimeout(this.#graceTimer);
   }
 }
