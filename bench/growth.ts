@@ -138,5 +138,5 @@ export async function measureGrowth(place: Place, quick: boolean): Promise<Grown
   lines.push(await waiting(backend, quick ? [10, 1_000] : [10, 1_000, 100_000]));
   await backend.close();
   const { engine, version } = backend.capabilities;
-  return { server: `${engine} ${version}`, lines };
+  return { server: version.startsWith(engine) ? version : `${engine} ${version}`, lines };
 }

@@ -96,7 +96,7 @@ test("names that engines reserve are refused where the task is defined", () => {
 test("a handler does not begin when its run is another worker's by then", async () => {
   let began = 0;
   const task = defineTask({ name: "held", retry: { attempts: 3 }, handler: async () => ++began });
-  const decide = (holds: (() => boolean | Promise<boolean>) | undefined) =>
+  const decide = (holds: (() => boolean | Promise<boolean>) | undefined, interruption = new Interruption()) =>
     executeTask(
       task,
       {
@@ -106,7 +106,7 @@ test("a handler does not begin when its run is another worker's by then", async 
         attempt: 1,
         input: null,
         headers: {},
-        interruption: new Interruption(),
+        interruption,
         progress: () => {},
         ...(holds && { holds }),
       },
@@ -115,6 +115,12 @@ test("a handler does not begin when its run is another worker's by then", async 
     );
   expect(await decide(() => false)).toEqual({ do: "release", delayMs: 0 });
   expect(await decide(async () => false)).toEqual({ do: "release", delayMs: 0 });
+  const interruption = new Interruption();
+  const cancelledMeanwhile = async (): Promise<boolean> => {
+    interruption.abort("cancel");
+    return true;
+  };
+  expect(await decide(cancelledMeanwhile, interruption)).toMatchObject({ do: "settle", status: "cancelled" });
   expect(began).toBe(0);
   for (const holds of [undefined, () => true, async () => true]) expect(await decide(holds)).toEqual({ do: "complete", output: began });
 });

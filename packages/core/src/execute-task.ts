@@ -15,6 +15,7 @@ import type { AbortReason, Attempt, Decision } from "./port.ts";
 import type { PayloadCheck } from "./requirements.ts";
 import { backoffMs } from "./retry.ts";
 import { parseInput } from "./schema.ts";
+import type { TaskContext } from "./task.ts";
 
 /** How long a run that this worker cannot run stays away from it. */
 export const RELEASE_MS = 1_000;
@@ -89,11 +90,7 @@ async function callHandler(task: TaskDefinition, attempt: Attempt, lazy: LazySig
   let output: unknown;
   try {
     const input = await parseInput(task.schema, attempt.input, task.name);
-    const holds = attempt.holds?.() ?? true;
-    if (holds !== true && !(await holds)) return { interrupted: "lost" };
-    // Interrupted by now, and known to be: nothing waits for this ending.
-    if (lazy.aborted) return { interrupted: "lost" };
-    output = await task.handler(input as never, {
+    const context: TaskContext = {
       id: attempt.id,
       name: task.name,
       queue: attempt.queue,
@@ -108,7 +105,13 @@ async function callHandler(task: TaskDefinition, attempt: Attempt, lazy: LazySig
         const json = check(value, `progress of task "${task.name}"`);
         if (!lazy.aborted) attempt.progress(json);
       },
-    });
+    };
+    // The last thing before the handler: a process that is frozen between the two may begin what is another's.
+    const holds = attempt.holds?.() ?? true;
+    if (holds !== true && !(await holds)) return { interrupted: "lost" };
+    // Interrupted by now, and known to be: nothing waits for this ending.
+    if (lazy.aborted) return { interrupted: "lost" };
+    output = await task.handler(input as never, context);
   } catch (thrown) {
     return thrown instanceof InvalidInputError ? { refused: { ...toErrorRecord(thrown), retryable: false } } : { thrown };
   }

@@ -10,6 +10,7 @@ import {
   type RunRequest,
   type SubmitOutcome,
 } from "@task-backend/core/adapter";
+import { Accepted } from "./accepted.ts";
 import { cancelRun } from "./cancel.ts";
 import { capabilitiesOf } from "./capabilities.ts";
 import { isInternal, newClient, toUnavailable } from "./client.ts";
@@ -47,6 +48,7 @@ const KEPT_MS = 30 * 24 * 3600 * 1_000;
 
 interface Open {
   readonly client: HatchetClient;
+  readonly accepted: Accepted;
   readonly registry: Registry;
   readonly waits: Waits;
 }
@@ -69,7 +71,7 @@ function makeAdapter(settings: HatchetSettings, log?: Logger): Adapter {
   };
 
   const submitOne = async (request: RunRequest, after = ""): Promise<SubmitOutcome> => {
-    const { client, registry, waits } = open();
+    const { client, registry, waits, accepted } = open();
     const key = keyOf(request);
     await registry.ensure(request, key !== undefined);
     const labels = Object.fromEntries(labelsOf(request).map((label) => [label, { value: 1, required: true }]));
@@ -92,7 +94,7 @@ function makeAdapter(settings: HatchetSettings, log?: Logger): Adapter {
     };
     try {
       const id = await start(SUBMIT_TRIES);
-      waits.expect(id, request.name);
+      accepted.add(id, request.name);
       return { id, deduplicated: false };
     } catch (error) {
       if (!(error instanceof IdempotencyCollisionError)) throw error;
@@ -106,7 +108,8 @@ function makeAdapter(settings: HatchetSettings, log?: Logger): Adapter {
     connect: () =>
       call(async () => {
         const client = settings.client ?? newClient(settings, log);
-        connection = { client, registry: new Registry(client, retentionMs), waits: new Waits(client, settings) };
+        const accepted = new Accepted();
+        connection = { client, accepted, registry: new Registry(client, retentionMs), waits: new Waits(client, accepted, settings) };
         await client.api.tenantGet(client.tenantId);
         const { data } = await client.api.infoGetVersion();
         log?.info(`hatchet at ${settings.where}`);
@@ -119,12 +122,12 @@ function makeAdapter(settings: HatchetSettings, log?: Logger): Adapter {
 
     wait: async (id, signal) => open().waits.wait(id, signal),
 
-    cancel: (id) => call(() => cancelRun(open().client, id)),
+    cancel: (id) => call(() => cancelRun(open().client, id, open().accepted)),
 
     signal: (id, { name, payload, dedupeId }) =>
       call(async () => {
-        const { client } = open();
-        const details = await detailsOf(client, id);
+        const { client, accepted } = open();
+        const details = await detailsOf(client, id, accepted);
         if (!details) return "unknown";
         if (details.done) return "settled";
         if (details.meta.kind === "task" || (details.begun && !(await isWorkflowRun(client, details)))) return "not-a-workflow";
@@ -136,6 +139,7 @@ function makeAdapter(settings: HatchetSettings, log?: Logger): Adapter {
 
     close: async () => {
       closed = true;
+      connection?.accepted.clear();
       connection?.waits.close(new BackendUnavailableError("The hatchet backend was closed."));
     },
   };

@@ -1,11 +1,12 @@
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
+import type { Accepted } from "./accepted.ts";
 import { putNote } from "./notes.ts";
 import { detailsOf, isWorkflowRun, timesOf } from "./records.ts";
 import { sendWake } from "./wakes.ts";
 
 /** Cancels a task at once; asks a workflow that has begun, which may clean up. */
-export async function cancelRun(client: HatchetClient, id: string): Promise<"requested" | "settled" | "unknown"> {
-  const details = await detailsOf(client, id);
+export async function cancelRun(client: HatchetClient, id: string, accepted: Accepted): Promise<"requested" | "settled" | "unknown"> {
+  const details = await detailsOf(client, id, accepted);
   if (!details) return "unknown";
   if (details.done) return "settled";
   const early = (details.meta.runAtMs ?? 0) > Date.now();

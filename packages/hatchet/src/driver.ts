@@ -12,6 +12,7 @@ import {
 import { DurableLog, type Child, type Completion, type Spawned } from "./durable-log.ts";
 import { putNote } from "./notes.ts";
 import { outcomeOf } from "./mapping.ts";
+import { Accepted } from "./accepted.ts";
 import { cancelRun } from "./cancel.ts";
 import { hatchetName, type Registry } from "./registry.ts";
 import { fromInput, META, toInput, toMeta, toPriority, toThrown, wakeKey, type Meta, type Returned, type Wake } from "./wire.ts";
@@ -48,6 +49,7 @@ export class Driver {
   readonly #meta: Meta;
   readonly #journal: JournalEntry[] = [];
   readonly #steps = new Map<number, Spawned>();
+  readonly #accepted = new Accepted();
   readonly #cancelledSteps = new Set<number>();
   readonly #dedupeIds = new Set<string>();
   readonly #timers: NodeJS.Timeout[] = [];
@@ -317,6 +319,7 @@ export class Driver {
     };
     const spawned = await this.log.spawn(child);
     this.#steps.set(n, spawned);
+    this.#accepted.add(spawned.id, run.name);
     this.#onArrival(spawned.done, (completion) => {
       this.#steps.delete(n);
       this.#settle(n, run, completion);
@@ -335,7 +338,7 @@ export class Driver {
 
   async #cancelRuns(steps: readonly Spawned[]): Promise<void> {
     if (steps.length === 0) return;
-    await Promise.all(steps.map(({ id }) => cancelRun(this.#client, id).catch(() => {})));
+    await Promise.all(steps.map(({ id }) => cancelRun(this.#client, id, this.#accepted).catch(() => {})));
   }
 }
 

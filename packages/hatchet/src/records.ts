@@ -1,6 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import type { Json, RunRecord } from "@task-backend/core/adapter";
+import type { Accepted } from "./accepted.ts";
 import { isNotFound } from "./client.ts";
 import type { Completion } from "./durable-log.ts";
 import { CANCELLED, outcomeOf } from "./mapping.ts";
@@ -19,22 +20,24 @@ export interface Details {
   readonly error?: string;
 }
 
-/** A run that was accepted a moment ago may not be found at once. */
+/** A run that was accepted a moment ago may not be found at once: by others than its submitter it is looked for so often. */
 const LOOKS_AGAIN_MS = [50, 200, 500] as const;
+const LOOKS_ON_MS = 1_000;
 /** How long after a cancellation its worker may say something else: of a run that it held, and of one that it was about to be given. */
 export const HEARS_MS = 2_000;
 const STARTS_MS = 300;
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** Undefined for unknown ids. */
-export async function detailsOf(client: HatchetClient, id: string): Promise<Details | undefined> {
+export async function detailsOf(client: HatchetClient, id: string, accepted: Accepted): Promise<Details | undefined> {
   if (!UUID.test(id)) return undefined;
-  for (const ms of LOOKS_AGAIN_MS) {
+  for (let looks = 0; ; looks++) {
     const details = await look(client, id);
     if (details) return details;
+    const ms = LOOKS_AGAIN_MS[looks] ?? (accepted.has(id) ? LOOKS_ON_MS : undefined);
+    if (ms === undefined) return undefined;
     await pause(ms);
   }
-  return look(client, id);
 }
 
 async function look(client: HatchetClient, id: string): Promise<Details | undefined> {
@@ -69,10 +72,11 @@ export type WorkersEnd = (id: string) => Promise<Completion | undefined>;
 export async function readRecord(
   client: HatchetClient,
   id: string,
+  accepted: Accepted,
   retentionMs: number,
   workersEnd: WorkersEnd,
 ): Promise<RunRecord | undefined> {
-  const details = await detailsOf(client, id);
+  const details = await detailsOf(client, id, accepted);
   if (!details) return undefined;
   const record = await (details.done ? settledRecord(client, details, workersEnd) : openRecord(client, details));
   return record.finishedAtMs !== undefined && record.finishedAtMs <= Date.now() - retentionMs ? undefined : record;

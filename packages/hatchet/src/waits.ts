@@ -2,6 +2,7 @@ import { setMaxListeners } from "node:events";
 import { setTimeout as pause } from "node:timers/promises";
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import type { Json, RunRecord, Settlement } from "@task-backend/core/adapter";
+import type { Accepted } from "./accepted.ts";
 import { isAway, isInternal, toUnavailable } from "./client.ts";
 import type { Completion } from "./durable-log.ts";
 import { CANCELLED, outcomeOf } from "./mapping.ts";
@@ -24,28 +25,18 @@ export interface WaitsOptions {
 /** All waits of a backend follow the one stream of ends, which carries the outputs. */
 export class Waits {
   readonly #client: HatchetClient;
+  readonly #accepted: Accepted;
   readonly #options: WaitsOptions;
   readonly #events: RunEvents;
   readonly #closing = new AbortController();
-  /** By run id, oldest first: what was submitted here a moment ago. */
-  readonly #fresh = new Map<string, { readonly name: string; readonly atMs: number }>();
 
-  constructor(client: HatchetClient, options: WaitsOptions) {
+  constructor(client: HatchetClient, accepted: Accepted, options: WaitsOptions) {
     this.#client = client;
+    this.#accepted = accepted;
     this.#options = options;
     this.#events = new RunEvents(client);
     // Each wait listens to it.
     setMaxListeners(0, this.#closing.signal);
-  }
-
-  /** To be called with what was just submitted: a wait for it has nothing to read yet. */
-  expect(id: string, name: string): void {
-    const atMs = Date.now();
-    for (const [old, { atMs: then }] of this.#fresh) {
-      if (then > atMs - FRESH_MS) break;
-      this.#fresh.delete(old);
-    }
-    this.#fresh.set(id, { name, atMs });
   }
 
   async wait(id: string, signal: AbortSignal | undefined): Promise<Settlement | undefined> {
@@ -53,9 +44,8 @@ export class Waits {
     // The stream tells of what ends from now on.
     const ended = this.#end(id, signal);
     ended.catch(() => {});
-    const fresh = this.#fresh.get(id);
-    this.#fresh.delete(id);
-    const known = fresh && fresh.atMs > Date.now() - FRESH_MS && settlementOf(id, fresh.name, await within(FRESH_MS, ended));
+    const fresh = this.#accepted.within(FRESH_MS, id);
+    const known = fresh !== undefined && settlementOf(id, fresh, await within(FRESH_MS, ended));
     if (known) return known;
     for (let over = false; ;) {
       let record: RunRecord | undefined;
@@ -78,7 +68,7 @@ export class Waits {
 
   /** Undefined for unknown ids and past the retention. */
   read(id: string): Promise<RunRecord | undefined> {
-    return readRecord(this.#client, id, this.#options.retentionMs, this.#workersEnd);
+    return readRecord(this.#client, id, this.#accepted, this.#options.retentionMs, this.#workersEnd);
   }
 
   /** The stream tells of all ends of a run, also when it has long ended: within about a second. */
