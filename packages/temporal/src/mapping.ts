@@ -111,8 +111,7 @@ export interface OpenTask {
 }
 
 export function openRecord(task: OpenTask): RunRecord {
-  const { id, name, queue, submittedAtMs, dueAtMs, attempt, lastFailure } = task;
-  const beat = withoutUnheard(task.beat, attempt);
+  const { id, name, queue, submittedAtMs, dueAtMs, attempt, beat, lastFailure } = task;
   const released = beat.released ?? 0;
   const { progress, startedAtMs = task.lastStartedAtMs } = beat;
   const common = { id, name, queue, submittedAtMs, ...(progress !== undefined && { progress }) };

@@ -6,7 +6,7 @@ import {
   encodeToPayloads,
 } from "@temporalio/common/lib/internal-non-workflow/codec-helpers.js";
 import { openRecord, toRunId } from "./mapping.ts";
-import { ONE_ACTIVITY, type Beat, type Meta, type TaskEnd } from "./wire.ts";
+import { ONE_ACTIVITY, withoutUnheard, type Beat, type Meta, type TaskEnd } from "./wire.ts";
 
 /*
  * A task on a server that cannot run activities outside workflows is a workflow of one activity. How far it is, the server
@@ -33,18 +33,20 @@ export async function openTask(client: Client, id: string, description: Workflow
   const activity = raw.pendingActivities?.find(({ activityId }) => activityId === ONE_ACTIVITY);
   if (!activity) return undefined;
   const converter = client.options.loadedDataConverter;
+  const attempt = activity.attempt ?? 1;
   const details = activity.heartbeatDetails?.payloads;
+  const last = details?.length ? await decodeFromPayloadsAtIndex<Beat>(converter, 0, details) : {};
   return openRecord({
     id: toRunId({ kind: "workflow", id }),
     name,
     queue,
     submittedAtMs: startTime.getTime(),
     dueAtMs: 0,
-    attempt: activity.attempt ?? 1,
+    attempt,
     running: RUNNING.includes(activity.state ?? 0),
     lastStartedAtMs: ms(activity.lastStartedTime),
     lastFailure: await decodeOptionalFailureToOptionalError(converter, activity.lastFailure),
-    beat: details?.length ? await decodeFromPayloadsAtIndex<Beat>(converter, 0, details) : {},
+    beat: withoutUnheard(last, attempt),
   });
 }
 

@@ -57,9 +57,8 @@ export interface Beat {
  * it cannot be known.
  */
 export function withoutUnheard(beat: Beat, attempt: number): Beat {
-  const before = attempt - 1;
-  const unheard = before - (beat.begun ?? 1);
-  return unheard > 0 ? { ...beat, begun: before, released: (beat.released ?? 0) + unheard } : beat;
+  const unheard = attempt - 1 - (beat.begun ?? 1);
+  return unheard > 0 ? { ...beat, released: (beat.released ?? 0) + unheard } : beat;
 }
 
 /** A workflow's state across a continuation as new. */
