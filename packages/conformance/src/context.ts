@@ -102,7 +102,7 @@ export class CaseContext {
     return { backend, worker };
   }
 
-  /** Starts `task-backend-worker` with the fixtures, and waits until it serves. */
+  /** Starts `task-backend-worker` with the fixtures, and waits until it serves: it says so, or what it ran has killed it before it could. */
   async spawnWorker(args: readonly string[] = [], env: Readonly<Record<string, string>> = {}): Promise<WorkerProcess> {
     const here = dirname(fileURLToPath(import.meta.url));
     // Beside the built files when the suite runs from them, else from its sources: the fixtures are plain JavaScript either way.
@@ -122,10 +122,10 @@ export class CaseContext {
     child.stderr.on("data", (data: Buffer) => (output += data.toString()));
     const exited = new Promise<number | null>((resolve) => child.once("exit", resolve));
     await this.until(
-      `the worker process to serve; it said: ${output}`,
+      () => `the worker process to serve; it said: ${output}`,
       () => {
         if (child.exitCode !== null) throw new Error(`The worker process exited with ${child.exitCode}: ${output}`);
-        return output.includes(" runs on ");
+        return output.includes(" runs on ") || child.signalCode !== null;
       },
       SPAWN_MS,
     );
@@ -133,10 +133,10 @@ export class CaseContext {
   }
 
   /** Waits for a condition, looked at often. @throws Error naming what did not come true */
-  async until(what: string, condition: () => unknown, timeoutMs = 15_000): Promise<void> {
+  async until(what: string | (() => string), condition: () => unknown, timeoutMs = 15_000): Promise<void> {
     const deadline = Date.now() + timeoutMs;
     while (!(await condition())) {
-      if (Date.now() > deadline) throw new Error(`Waited ${timeoutMs} ms for ${what}.`);
+      if (Date.now() > deadline) throw new Error(`Waited ${timeoutMs} ms for ${typeof what === "string" ? what : what()}.`);
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }
