@@ -25,7 +25,7 @@ export default defineConfig({
           name: "tests",
           include: TESTS,
           exclude: ["**/node_modules/**", ...OUTSIDE, ...HEAVY.map(({ file }) => file)],
-          maxConcurrency: 24,
+          maxConcurrency: 12,
         },
       },
       {

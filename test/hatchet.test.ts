@@ -171,9 +171,9 @@ onEngine("hatchet", "HATCHET_CLIENT_TOKEN", "hatchet, as its own users see it", 
           );
           const chains = await producer.submitMany(Array.from({ length: 10 }, (_, n) => ({ task: eightfold, input: n })));
           await worker.startWorker({ queues: ["default"], concurrency: 5 });
-          const outputs = Promise.all([...tasks, ...chains].map((run: Run<number>) => run.output({ timeout: "200s" })));
+          const outputs = Promise.all([...tasks, ...chains].map((run: Run<number>) => run.output({ timeout: "300s" })));
           outputs.catch(() => {});
-          await expect.poll(async () => (await (tasks[20] as Run).result()).status, { timeout: 30_000 }).toBe("completed");
+          await expect.poll(async () => (await (tasks[20] as Run).result()).status, { timeout: 60_000 }).toBe("completed");
           more.push(...(await restart(server)));
           expect(await outputs).toEqual([...tasks.map((_, n) => 2 * n), ...chains.map((_, n) => 8 * n)]);
           await producer.close();
@@ -182,7 +182,7 @@ onEngine("hatchet", "HATCHET_CLIENT_TOKEN", "hatchet, as its own users see it", 
       } finally {
         for (const one of more) await stop(one);
       }
-    }, 300_000);
+    }, 420_000);
 
   inTheMiddle("hatchet", async (server) => {
     await stop(server, "SIGKILL");

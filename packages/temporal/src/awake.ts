@@ -5,12 +5,17 @@ const LATE_MS = 5_000;
 /** Knows when this process was last frozen for so long that what it had taken may be another's. */
 export class Awake {
   readonly #frozenMs: number;
-  readonly #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout | undefined;
   #lookedAtMs = performance.now();
   #wokeAtMs = -Infinity;
 
   constructor(frozenMs: number) {
     this.#frozenMs = frozenMs;
+  }
+
+  /** From now on, until it is closed. */
+  watch(): void {
+    this.#lookedAtMs = performance.now();
     this.#timer = setInterval(() => this.#look(), LOOK_MS).unref();
   }
 

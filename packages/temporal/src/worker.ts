@@ -79,6 +79,7 @@ export class TemporalWorker implements WorkerHandle {
         });
       }),
     );
+    awake.watch();
     const worker = new TemporalWorker(workers, activities, slots, awake, tasksAreWorkflows);
     for (const one of workers)
       worker.#runs.push(one.run().catch((error: unknown) => runtime.log.error(`A Temporal worker ended: ${(error as Error).message}`)));

@@ -37,8 +37,8 @@ import {
   type TickRecord,
   type WorkflowState,
 } from "../store.ts";
-import { installFunctions } from "./install-functions.ts";
 import { Listener } from "./listener.ts";
+import { installFunctions, migrateBullmq } from "./migrations.ts";
 import { PostgresLane } from "./postgres-lane.ts";
 import { claimedJob, JOB_COLUMNS, JOBS, toStoredJob, type Row } from "./rows.ts";
 
@@ -60,10 +60,11 @@ export class PostgresStore implements Store {
   constructor(settings: BullmqSettings, target: PostgresTarget) {
     this.#settings = settings;
     this.#target = target;
-    const { connection, schema, migrate } = target;
-    const pool = "totalCount" in connection;
+    const { connection, schema } = target;
     this.#connection = new PostgresConnection(
-      (pool ? connection : { connectionTimeoutMillis: 5_000, keepAlive: true, ...connection, schema, migrate }) as ConstructorParameters<
+      ("totalCount" in connection
+        ? connection
+        : { connectionTimeoutMillis: 5_000, keepAlive: true, ...connection, schema, migrate: false }) as ConstructorParameters<
         typeof PostgresConnection
       >[0],
     );
@@ -72,8 +73,10 @@ export class PostgresStore implements Store {
     this.where = `PostgreSQL at ${whereOf(target)}`;
   }
 
-  async connect(_signal: AbortSignal): Promise<{ version: string }> {
-    await this.#connection.waitUntilReady().catch((error: unknown) => {
+  async connect(signal: AbortSignal): Promise<{ version: string }> {
+    const { pool } = this.#connection;
+    const ready = migrateBullmq(pool, this.#target, signal).then(() => this.#connection.waitUntilReady());
+    await ready.catch((error: unknown) => {
       if (!(error instanceof SchemaMigrationRequiredError || error instanceof SchemaVersionMismatchError)) throw error;
       throw new ConfigurationError(`${error.message} Or connect once with migrate: true, which the bullmq backend does by default.`, {
         cause: error,
@@ -85,7 +88,7 @@ export class PostgresStore implements Store {
         `The pool given to the bullmq backend does not see BullMQ's tables; make it with options "-c search_path=${this.#target.schema}".`,
       );
     }
-    await installFunctions((text) => this.#query(text), this.#target);
+    await installFunctions(pool, this.#target, signal);
     return { version: `bullmq 6.7.0 on postgresql ${String(found["version"])}` };
   }
 

@@ -82,7 +82,7 @@ export const attemptCases = [
       assert.equal(result.attempts, 2);
       assert.deepEqual(t.lines(), ["x", "x"]);
     },
-    { needs: ["lostStarts"], timeoutMs: 45_000 },
+    { needs: ["lostStarts"], timeoutMs: 60_000 },
   ),
 
   rule4(
@@ -188,7 +188,7 @@ export const attemptCases = [
       const reasons: string[] = [];
       const task = defineTask({
         name: "slow",
-        timeout: 60,
+        timeout: 600,
         retry: { attempts: 2, backoff: { delay: 1 } },
         handler: async (_: null, context) => {
           reasons.push(await aborted(context.signal));
@@ -226,10 +226,10 @@ export const attemptCases = [
     async (t) => {
       const task = defineTask({
         name: "second_is_quick",
-        timeout: 150,
+        timeout: "1500ms",
         retry: { attempts: 2, backoff: { delay: 1 } },
         handler: async (_: null, context) =>
-          context.attempt === 1 ? aborted(context.signal) : new Promise((resolve) => setTimeout(() => resolve("in time"), 60)),
+          context.attempt === 1 ? aborted(context.signal) : new Promise((resolve) => setTimeout(() => resolve("in time"), 200)),
       });
       const { backend } = await t.serve([task]);
       assert.equal(await (await backend.submit(task, null, { queue: t.queue })).output({ timeout: "10s" }), "in time");

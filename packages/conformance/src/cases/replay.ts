@@ -117,7 +117,7 @@ export const replayCases = [
       await run.signal("first", keys);
       await t.until("the steps to run", () => t.lines().length === 3);
       // The last of them is on record before its worker goes.
-      await new Promise((resolve) => setTimeout(resolve, 500));
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
       first.kill("SIGKILL");
       await first.exited;
       await t.spawnWorker();

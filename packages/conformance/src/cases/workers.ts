@@ -113,7 +113,7 @@ export const workerCases = [
     async (t) => {
       const first = await t.spawnWorker();
       const backend = await t.backend();
-      const run = await backend.submit(record, { file: t.effects, line: "x", waitMs: 1_000 }, { queue: t.queue });
+      const run = await backend.submit(record, { file: t.effects, line: "x", waitMs: 2_000 }, { queue: t.queue });
       await t.until("the attempt to start", () => t.lines().length === 1);
       first.kill("SIGKILL");
       await t.spawnWorker();
@@ -131,7 +131,7 @@ export const workerCases = [
     async (t) => {
       const first = await t.spawnWorker();
       const backend = await t.backend();
-      const run = await backend.submit(block, { file: t.effects, line: "x", waitMs: 700 }, { queue: t.queue });
+      const run = await backend.submit(block, { file: t.effects, line: "x", waitMs: 2_000 }, { queue: t.queue });
       await t.until("the attempt to start", () => t.lines().length === 1);
       first.kill("SIGSTOP");
       const second = await t.spawnWorker();
@@ -158,7 +158,7 @@ export const workerCases = [
     async (t) => {
       const first = await t.spawnWorker();
       const backend = await t.backend();
-      const run = await backend.submit(patient, { file: t.effects, queue: t.queue, ms: 1_000 }, { queue: t.queue });
+      const run = await backend.submit(patient, { file: t.effects, queue: t.queue, ms: 2_500 }, { queue: t.queue });
       await t.until("the long step to start", () => t.lines().some((line) => line.startsWith("long start")));
       // Once nothing is being written: an engine in the same process would be frozen with its locks.
       await new Promise((resolve) => setTimeout(resolve, 300));
