@@ -70,7 +70,8 @@ async function underFaults(name: string): Promise<Outcome> {
     await Promise.all(places.map((place) => place.start()));
     const { recoveryMs } = backend.capabilities.limits;
     const plan = planFaults(seed, minutes * 60_000, WORKERS, roads[0]?.proxies.length !== 0, recoveryMs + 1_000);
-    const producing = produce(backend, file, Date.now() + minutes * 60_000);
+    const surprises: string[] = [];
+    const producing = produce(backend, file, Date.now() + minutes * 60_000, surprises);
     await carryOut(plan, ground, places, roads);
     const submitted = await producing;
     const settledAfterMs = await untilSettled(submitted, PATIENCE_MS + 4 * recoveryMs);
@@ -83,7 +84,8 @@ async function underFaults(name: string): Promise<Outcome> {
     await backend.close();
     const faults: Record<string, number> = {};
     for (const { kind } of plan) faults[kind] = (faults[kind] ?? 0) + 1;
-    return { submitted, violations, surprises: places.flatMap(({ surprises }) => surprises), faults, settledAfterMs };
+    for (const place of places) surprises.push(...place.surprises);
+    return { submitted, violations, surprises, faults, settledAfterMs };
   } finally {
     await Promise.all(places.map((place) => place.kill()));
     for (const { proxies } of roads) for (const proxy of proxies) await proxy.cut();
@@ -105,10 +107,13 @@ async function connect({ env }: Road): Promise<TaskBackend> {
 }
 
 /** Submits as runs end, each until it is accepted, under a key of its own. Answers with what was accepted. */
-async function produce(backend: TaskBackend, file: string, untilMs: number): Promise<readonly Submitted[]> {
+async function produce(backend: TaskBackend, file: string, untilMs: number, surprises: string[]): Promise<readonly Submitted[]> {
   const random = new Random(seed + 1);
   const submitted: Submitted[] = [];
   const meddling: Promise<void>[] = [];
+  const meddle = (what: string, work: Promise<void>): void => {
+    meddling.push(work.catch((error: unknown) => void surprises.push(`${what}: ${String(error)}`)));
+  };
   let n = 0;
   const lane = async (): Promise<void> => {
     while (Date.now() < untilMs) {
@@ -117,8 +122,14 @@ async function produce(backend: TaskBackend, file: string, untilMs: number): Pro
       const run = await submitUntilAccepted(backend, number, type, file);
       const one: Submitted = { n: number, type, id: run.id };
       submitted.push(one);
-      if (type === "chain" && listens(number)) meddling.push(tell(run));
-      if (isCancelled(number)) meddling.push(pause(random.between(0, CANCELS_MS)).then(() => untilAccepted(() => run.cancel())));
+      if (type === "chain" && listens(number)) meddle("a signal", tell(run));
+      if (isCancelled(number)) {
+        const cancelsMs = random.between(0, CANCELS_MS);
+        meddle(
+          "a cancel",
+          pause(cancelsMs).then(() => untilAccepted(() => run.cancel())),
+        );
+      }
       // A lane goes on with the next when this one has ended, however long it takes, and is left behind at the end.
       const told = tellOf(run).then((what) => (one.told = what));
       await Promise.race([told, new Promise((resolve) => setTimeout(resolve, Math.max(untilMs - Date.now(), 0)).unref())]);

@@ -180,11 +180,17 @@ function makeAdapter(settings: TemporalSettings, log?: Logger): Adapter {
     const description = await workflowOf(id).describe();
     if (!isOpen(description)) return "settled";
     const task = await openTask(open().client, id, description);
-    // It has not begun, or waits for a retry, and may wait long for a worker: there is nobody to ask.
-    if (task && task.status !== "running") await terminateTask(open().client, id, task);
-    else if (description.historyLength <= 2) await workflowOf(id).terminate("cancelled");
-    else await workflowOf(id).cancel();
-    return "requested";
+    try {
+      // It has not begun, or waits for a retry, and may wait long for a worker: there is nobody to ask.
+      if (task && task.status !== "running") await terminateTask(open().client, id, task);
+      else if (description.historyLength <= 2) await workflowOf(id).terminate("cancelled");
+      else await workflowOf(id).cancel();
+      return "requested";
+    } catch (error) {
+      // It was there just now: it has ended since, or by this call, whose answer was lost and which the SDK repeated.
+      if (isNotFound(error)) return "settled";
+      throw error;
+    }
   };
   const cancelActivity = async (id: string): Promise<"requested" | "settled"> => {
     const { status } = await activityOf(id).describe();
