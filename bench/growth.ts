@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { getBackend, silentLogger, type TaskBackend } from "@task-backend/core";
+import { defineTask, getBackend, silentLogger, type TaskBackend } from "@task-backend/core";
 import { median, seconds } from "./measure.ts";
 import type { Place } from "./places.ts";
 import { startWorkerProcess, stopProcess } from "./processes.ts";
@@ -39,12 +39,14 @@ async function waiting(backend: TaskBackend, depths: readonly number[]): Promise
 
 /** The rate of the first ones, as many as are measured. */
 async function fromQueue(backend: TaskBackend, more: number, measured: number): Promise<number> {
+  // A task of its own: Hatchet looks for work by task, and at the first that wait only.
   const queue = `waiting_${more}_${randomBytes(3).toString("hex")}`;
+  const task = defineTask({ name: queue, queue, handler: async ({ a, b }: { a: number; b: number }) => a + b });
+  backend.register(task);
   for (let left = more + measured; left > 0; left -= BATCH) {
     const items = Array.from({ length: Math.min(left, BATCH) }, (_, index) => ({
-      task: add,
+      task,
       input: { a: index, b: 1 },
-      options: { queue },
     }));
     await backend.submitMany(items);
   }

@@ -76,6 +76,7 @@ function capabilitiesOf({ leaseMs, retentionMs }: Settings, where: string, versi
       delay: "native",
       idempotency: "native",
       idempotencyWithDelay: "native",
+      queueIsolation: "native",
       unknownName: "native",
       release: "native",
       progress: "native",

@@ -28,6 +28,7 @@ export function capabilitiesOf(settings: BullmqSettings, { version, where }: Obs
       delay: "native",
       idempotency: "native",
       idempotencyWithDelay: "native",
+      queueIsolation: "native",
       unknownName: "emulated",
       release: "native",
       progress: "native",

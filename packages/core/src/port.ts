@@ -78,6 +78,8 @@ export const FEATURES = [
   "delay",
   "idempotency",
   "idempotencyWithDelay",
+  /** However many runs wait on a queue that no worker serves, the other queues go on (rule 10). */
+  "queueIsolation",
   /** A run whose name no worker knows waits for one that does (rule 11). */
   "unknownName",
   /** Runs given back by a stopping worker are not charged an attempt (rule 12). */

@@ -22,6 +22,7 @@ export function capabilitiesOf({ where, retentionMs }: HatchetSettings, version:
       delay: "emulated",
       idempotency: "native",
       idempotencyWithDelay: "native",
+      queueIsolation: "approximate",
       unknownName: "native",
       release: "emulated",
       progress: "emulated",

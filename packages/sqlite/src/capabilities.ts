@@ -20,6 +20,7 @@ export function capabilitiesOf(settings: SqliteSettings, version: string): Capab
       delay: "native",
       idempotency: "native",
       idempotencyWithDelay: "native",
+      queueIsolation: "native",
       unknownName: "native",
       release: "native",
       progress: "native",

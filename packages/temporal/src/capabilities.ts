@@ -34,6 +34,7 @@ export function capabilitiesOf(settings: TemporalSettings, { version, retentionM
       delay: "native",
       idempotency: "native",
       idempotencyWithDelay: "native",
+      queueIsolation: "native",
       unknownName: "emulated",
       release: "emulated",
       progress: "native",

@@ -28,6 +28,22 @@ export const workerCases = [
     assert.equal(result.attempts, 0);
     await untouched.cancel();
   }),
+  rule10(
+    "what waits on a queue that nobody serves holds up no other queue",
+    async (t) => {
+      const isolated = defineTask({ name: "isolated", handler: async (n: number) => n });
+      const producer = await t.backend();
+      // Where the engine looks past so many only: no more than those.
+      const length = producer.capabilities.features.queueIsolation === "approximate" ? 100 : 400;
+      const options = { queue: `${t.queue}-idle` };
+      const idle = await producer.submitMany(Array.from({ length }, (_, n) => ({ task: isolated, input: n, options })));
+      const { backend } = await t.serve([isolated]);
+      assert.equal(await (await backend.submit(isolated, -1, { queue: t.queue })).output({ timeout: "15s" }), -1);
+      assert.equal((await idle[0]?.result())?.status, "pending");
+      await Promise.all(idle.map((run) => run.cancel()));
+    },
+    { shows: ["queueIsolation"] },
+  ),
 
   rule11(
     "a run that this worker does not know waits uncharged for one that does, and is logged",
