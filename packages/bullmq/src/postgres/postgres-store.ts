@@ -1,15 +1,13 @@
 import { randomUUID } from "node:crypto";
-import { ConfigurationError, type JournalEntry } from "@task-backend/core/adapter";
+import type { JournalEntry } from "@task-backend/core/adapter";
 import {
-  PostgresConnection,
   PostgresQueueBackend,
   Queue,
-  SchemaMigrationRequiredError,
-  SchemaVersionMismatchError,
   Worker,
   type BackendFactory,
   type ConnectionOptions,
   type IQueueBackend,
+  type PostgresConnection,
 } from "bullmq";
 import {
   failureFields,
@@ -37,8 +35,8 @@ import {
   type TickRecord,
   type WorkflowState,
 } from "../store.ts";
+import { openConnection, prepare, whereOf } from "./connection.ts";
 import { Listener } from "./listener.ts";
-import { installFunctions, migrateBullmq } from "./migrations.ts";
 import { PostgresLane } from "./postgres-lane.ts";
 import { claimedJob, JOB_COLUMNS, JOBS, toStoredJob, type Row } from "./rows.ts";
 
@@ -60,36 +58,14 @@ export class PostgresStore implements Store {
   constructor(settings: BullmqSettings, target: PostgresTarget) {
     this.#settings = settings;
     this.#target = target;
-    const { connection, schema } = target;
-    this.#connection = new PostgresConnection(
-      ("totalCount" in connection
-        ? connection
-        : { connectionTimeoutMillis: 5_000, keepAlive: true, ...connection, schema, migrate: false }) as ConstructorParameters<
-        typeof PostgresConnection
-      >[0],
-    );
+    this.#connection = openConnection(target);
     this.#connection.on("error", () => {});
     this.#listener = new Listener(this.#connection);
     this.where = `PostgreSQL at ${whereOf(target)}`;
   }
 
   async connect(signal: AbortSignal): Promise<{ version: string }> {
-    const { pool } = this.#connection;
-    const ready = migrateBullmq(pool, this.#target, signal).then(() => this.#connection.waitUntilReady());
-    await ready.catch((error: unknown) => {
-      if (!(error instanceof SchemaMigrationRequiredError || error instanceof SchemaVersionMismatchError)) throw error;
-      throw new ConfigurationError(`${error.message} Or connect once with migrate: true, which the bullmq backend does by default.`, {
-        cause: error,
-      });
-    });
-    const [found] = await this.#query("SELECT to_regclass('job') IS NOT NULL AS present, current_setting('server_version') AS version");
-    if (!found?.["present"]) {
-      throw new ConfigurationError(
-        `The pool given to the bullmq backend does not see BullMQ's tables; make it with options "-c search_path=${this.#target.schema}".`,
-      );
-    }
-    await installFunctions(pool, this.#target, signal);
-    return { version: `bullmq 6.7.0 on postgresql ${String(found["version"])}` };
+    return { version: `bullmq 6.7.0 on postgresql ${await prepare(this.#connection, this.#target, signal)}` };
   }
 
   async close(): Promise<void> {
@@ -385,21 +361,4 @@ const PLACEHOLDER = {} as ConnectionOptions;
 function parentOf({ parent }: JobData, entry: string | undefined): unknown[] {
   const ref = parent && toRef(parent[0]);
   return [ref?.queue ?? null, ref?.id ?? null, parent?.[1] ?? null, entry ?? null];
-}
-
-function whereOf({ connection, schema }: PostgresTarget): string {
-  if ("connectionString" in connection && connection.connectionString) {
-    const { host, pathname } = new URL(connection.connectionString);
-    return `${host}${pathname}, schema ${schema}`;
-  }
-  const {
-    host = "127.0.0.1",
-    port = 5432,
-    database = "",
-  } = ("options" in connection && "totalCount" in connection ? connection.options : connection) as {
-    host?: string;
-    port?: number;
-    database?: string;
-  };
-  return `${host}:${port}/${database}, schema ${schema}`;
 }
