@@ -1,14 +1,14 @@
 import { expect, test } from "vitest";
-import { parseDuration } from "./duration.ts";
-import { toErrorRecord } from "./error-record.ts";
-import { InvalidArgumentError, NonRetryableError, TaskBackendError, TaskFailedError, TaskTimedOutError } from "./errors.ts";
-import { executeTask } from "./execute-task.ts";
-import { Interruption } from "./interruption.ts";
-import { toJson, type Json } from "./json.ts";
-import { silentLogger } from "./log.ts";
-import { redactUrl } from "./redact.ts";
-import { backoffMs, parseRetry } from "./retry.ts";
-import { defineTask } from "./task.ts";
+import { parseDuration } from "./values/duration.ts";
+import { toErrorRecord } from "./values/error-record.ts";
+import { InvalidArgumentError, NonRetryableError, TaskBackendError, TaskFailedError, TaskTimedOutError } from "./values/errors.ts";
+import { executeTask } from "./work/execute-task.ts";
+import { Interruption } from "./work/interruption.ts";
+import { toJson, type Json } from "./values/json.ts";
+import { silentLogger } from "./values/log.ts";
+import { redactUrl } from "./config/redact.ts";
+import { backoffMs, parseRetry } from "./define/retry.ts";
+import { defineTask } from "./define/task.ts";
 
 test("durations: numbers, text with a unit, and what is refused", () => {
   expect([

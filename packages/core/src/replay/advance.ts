@@ -1,10 +1,10 @@
-import type { DefinitionSet } from "../definition-set.ts";
-import { cancelledRecord, errorRecord, toErrorRecord, type ErrorRecord } from "../error-record.ts";
-import { invalidOutput, RELEASE_MS } from "../execute-task.ts";
-import type { Logger } from "../log.ts";
-import { Lru } from "../lru.ts";
-import type { RunId, Tick, TickResult } from "../port.ts";
-import type { PayloadCheck } from "../requirements.ts";
+import type { DefinitionSet } from "../define/definition-set.ts";
+import { cancelledRecord, errorRecord, toErrorRecord, type ErrorRecord } from "../values/error-record.ts";
+import { invalidOutput, RELEASE_MS } from "../work/execute-task.ts";
+import type { Logger } from "../values/log.ts";
+import { Lru } from "../values/lru.ts";
+import type { RunId, Tick, TickResult } from "../port/port.ts";
+import type { PayloadCheck } from "../submit/requirements.ts";
 import { LiveRun } from "./live-run.ts";
 
 export interface AdvanceOptions {

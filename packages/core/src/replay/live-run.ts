@@ -1,17 +1,17 @@
 import { createHash } from "node:crypto";
 import { setImmediate as macrotask } from "node:timers/promises";
-import type { DefinitionSet } from "../definition-set.ts";
-import { isBranded, type Runnable, type WorkflowDefinition } from "../definition.ts";
-import { parseDuration, type Duration } from "../duration.ts";
-import { errorRecord, type ErrorRecord } from "../error-record.ts";
-import { InvalidArgumentError, TaskCancelledError, TaskFailedError, TaskTimedOutError, WaitTimeoutError } from "../errors.ts";
-import type { Json } from "../json.ts";
-import { withFields, type Logger } from "../log.ts";
-import type { Command, JournalEntry, StepOutcome, Tick } from "../port.ts";
-import { runRequest } from "../request.ts";
-import type { PayloadCheck } from "../requirements.ts";
-import { parseInput } from "../schema.ts";
-import type { StepOptions, WorkflowContext } from "../workflow.ts";
+import type { DefinitionSet } from "../define/definition-set.ts";
+import { isBranded, type Runnable, type WorkflowDefinition } from "../define/definition.ts";
+import { parseDuration, type Duration } from "../values/duration.ts";
+import { errorRecord, type ErrorRecord } from "../values/error-record.ts";
+import { InvalidArgumentError, TaskCancelledError, TaskFailedError, TaskTimedOutError, WaitTimeoutError } from "../values/errors.ts";
+import type { Json } from "../values/json.ts";
+import { withFields, type Logger } from "../values/log.ts";
+import type { Command, JournalEntry, StepOutcome, Tick } from "../port/port.ts";
+import { runRequest } from "../submit/request.ts";
+import type { PayloadCheck } from "../submit/requirements.ts";
+import { parseInput } from "../define/schema.ts";
+import type { StepOptions, WorkflowContext } from "../define/workflow.ts";
 import { seededRandom } from "./random.ts";
 
 /** What a command does, before it is numbered. Distributes over the union. */

@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { afterAll, expect, test } from "vitest";
-import type { WorkflowDefinition } from "../definition.ts";
-import type { JournalEntry } from "../port.ts";
-import { taskRef } from "../task.ts";
-import { defineWorkflow, type WorkflowContext } from "../workflow.ts";
-import { simulate, type SimulationOptions } from "./simulation.ts";
+import type { WorkflowDefinition } from "../define/definition.ts";
+import type { JournalEntry } from "../port/port.ts";
+import { taskRef } from "../define/task.ts";
+import { defineWorkflow, type WorkflowContext } from "../define/workflow.ts";
+import { simulate, type SimulationOptions } from "../testing/simulation.ts";
 
 /*
  * Random workflows, as data: a small language of what a workflow function may do, interpreted over `wf`. Each is run

@@ -1,11 +1,11 @@
 import type { StandardSchemaV1 } from "@standard-schema/spec";
 import { brand, checkName, type TaskDefinition, type TaskRef } from "./definition.ts";
-import { parseDuration, type Duration } from "./duration.ts";
-import { InvalidDefinitionError } from "./errors.ts";
-import type { Headers } from "./json.ts";
-import type { Logger } from "./log.ts";
+import { parseDuration, type Duration } from "../values/duration.ts";
+import { InvalidDefinitionError } from "../values/errors.ts";
+import type { Headers } from "../values/json.ts";
+import type { Logger } from "../values/log.ts";
 import type { NativeOptions } from "./native.ts";
-import { parsePriority, type Priority } from "./priority.ts";
+import { parsePriority, type Priority } from "../values/priority.ts";
 import { parseRetry, type RetryOptions } from "./retry.ts";
 import type { Schema } from "./schema.ts";
 

@@ -1,7 +1,7 @@
-import type { ErrorRecord } from "./error-record.ts";
-import { TaskCancelledError, TaskFailedError, TaskTimedOutError } from "./errors.ts";
-import type { Json } from "./json.ts";
-import type { RunRecord, Settlement } from "./port.ts";
+import type { ErrorRecord } from "../values/error-record.ts";
+import { TaskCancelledError, TaskFailedError, TaskTimedOutError } from "../values/errors.ts";
+import type { Json } from "../values/json.ts";
+import type { RunRecord, Settlement } from "../port/port.ts";
 
 interface ResultBase {
   readonly id: string;

@@ -1,11 +1,11 @@
-import { DefinitionSet } from "../definition-set.ts";
-import type { WorkflowDefinition } from "../definition.ts";
-import { cancelledRecord, toErrorRecord } from "../error-record.ts";
-import { toJson, type Json } from "../json.ts";
-import { silentLogger } from "../log.ts";
-import type { Command, JournalEntry, StepOutcome, TickResult } from "../port.ts";
-import { createAdvance, type Advance } from "./advance.ts";
-import { seededRandom } from "./random.ts";
+import { DefinitionSet } from "../define/definition-set.ts";
+import type { WorkflowDefinition } from "../define/definition.ts";
+import { cancelledRecord, toErrorRecord } from "../values/error-record.ts";
+import { toJson, type Json } from "../values/json.ts";
+import { silentLogger } from "../values/log.ts";
+import type { Command, JournalEntry, StepOutcome, TickResult } from "../port/port.ts";
+import { createAdvance, type Advance } from "../replay/advance.ts";
+import { seededRandom } from "../replay/random.ts";
 
 /*
  * A workflow run in memory: an engine without I/O, whose completions come in an order drawn from a seed and whose

@@ -1,4 +1,4 @@
-import { parseDuration, type Duration } from "./duration.ts";
+import { parseDuration, type Duration } from "../values/duration.ts";
 import type { TaskBackend } from "./backend.ts";
 import type { TaskResult } from "./result.ts";
 

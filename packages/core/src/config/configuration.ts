@@ -2,9 +2,9 @@ import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { loadConfig } from "c12";
 import { z } from "zod";
-import type { TaskPolicy } from "./definition.ts";
-import type { Duration } from "./duration.ts";
-import { ConfigurationError } from "./errors.ts";
+import type { TaskPolicy } from "../define/definition.ts";
+import type { Duration } from "../values/duration.ts";
+import { ConfigurationError } from "../values/errors.ts";
 
 const duration = z.union([z.number().nonnegative(), z.templateLiteral([z.number(), z.enum(["ms", "s", "m", "h", "d"])])]);
 

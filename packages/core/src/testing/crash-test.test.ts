@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { taskRef } from "./task.ts";
-import { crashTest, CrashTestError } from "./testing.ts";
-import { defineWorkflow } from "./workflow.ts";
+import { taskRef } from "../define/task.ts";
+import { crashTest, CrashTestError } from "./crash-test.ts";
+import { defineWorkflow } from "../define/workflow.ts";
 
 const step = taskRef<string, string>({ name: "step" });
 const tasks = { step: (label: string) => label.toUpperCase() };

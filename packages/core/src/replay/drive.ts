@@ -1,7 +1,7 @@
-import { errorRecord } from "./error-record.ts";
-import { Lru } from "./lru.ts";
-import type { JournalEntry, RunId, TickResult, WorkerRuntime } from "./port.ts";
-import type { Headers, Json } from "./json.ts";
+import { errorRecord } from "../values/error-record.ts";
+import { Lru } from "../values/lru.ts";
+import type { JournalEntry, RunId, TickResult, WorkerRuntime } from "../port/port.ts";
+import type { Headers, Json } from "../values/json.ts";
 
 /** The run that a worker holds for a tick. */
 export interface WorkflowRun {

@@ -1,9 +1,9 @@
 import type { Configuration } from "./configuration.ts";
-import { parseDuration } from "./duration.ts";
-import { ConfigurationError } from "./errors.ts";
+import { parseDuration } from "../values/duration.ts";
+import { ConfigurationError } from "../values/errors.ts";
 import { importModule, MissingModule } from "./load-module.ts";
-import type { Logger } from "./log.ts";
-import type { Adapter, AdapterContext, CreateAdapter } from "./port.ts";
+import type { Logger } from "../values/log.ts";
+import type { Adapter, AdapterContext, CreateAdapter } from "../port/port.ts";
 
 /** The types that have a short name, and the package of each. */
 const KNOWN: Readonly<Record<string, string>> = {

@@ -2,14 +2,14 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { createBackend } from "./backend.ts";
+import { createBackend } from "../submit/backend.ts";
 import { readConfiguration } from "./configuration.ts";
 import { getBackend } from "./get-backend.ts";
 import { loadAdapter } from "./load-adapter.ts";
 import { loadDefinitions } from "./load-definitions.ts";
-import { silentLogger } from "./log.ts";
-import type { Adapter, RunRequest } from "./port.ts";
-import { defineTask } from "./task.ts";
+import { silentLogger } from "../values/log.ts";
+import type { Adapter, RunRequest } from "../port/port.ts";
+import { defineTask } from "../define/task.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "configuration-test-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

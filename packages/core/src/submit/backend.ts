@@ -1,6 +1,6 @@
-import { DefinitionSet } from "./definition-set.ts";
-import { isBranded, type Definition, type Runnable, type TaskPolicy } from "./definition.ts";
-import { parseDuration, type Duration } from "./duration.ts";
+import { DefinitionSet } from "../define/definition-set.ts";
+import { isBranded, type Definition, type Runnable, type TaskPolicy } from "../define/definition.ts";
+import { parseDuration, type Duration } from "../values/duration.ts";
 import {
   BackendClosedError,
   BackendUnavailableError,
@@ -11,20 +11,20 @@ import {
   SubmitManyError,
   UnsupportedCapabilityError,
   WaitTimeoutError,
-} from "./errors.ts";
-import type { Headers } from "./json.ts";
-import { loadDefinitions, type LoadedModule } from "./load-definitions.ts";
-import { stderrLogger, type Logger } from "./log.ts";
-import type { NativeOptions } from "./native.ts";
-import type { Adapter, Capabilities, RunRecord, RunRequest } from "./port.ts";
-import type { Priority } from "./priority.ts";
+} from "../values/errors.ts";
+import type { Headers } from "../values/json.ts";
+import { loadDefinitions, type LoadedModule } from "../config/load-definitions.ts";
+import { stderrLogger, type Logger } from "../values/log.ts";
+import type { NativeOptions } from "../define/native.ts";
+import type { Adapter, Capabilities, RunRecord, RunRequest } from "../port/port.ts";
+import type { Priority } from "../values/priority.ts";
 import { runRequest } from "./request.ts";
 import { payloadCheck, requireSupported, type PayloadCheck } from "./requirements.ts";
 import { outputOf, toResult, type TaskResult } from "./result.ts";
 import { createRun, type Run, type SignalOptions } from "./run.ts";
-import { parseInput } from "./schema.ts";
-import { startWorker, type Worker, type WorkerOptions } from "./worker.ts";
-import { withSignal, withTimeout } from "./with-timeout.ts";
+import { parseInput } from "../define/schema.ts";
+import { startWorker, type Worker, type WorkerOptions } from "../work/worker.ts";
+import { withSignal, withTimeout } from "../values/with-timeout.ts";
 
 /** Options of one submission. Retry policy and timeout belong to the definition. */
 export interface SubmitOptions {

@@ -1,5 +1,5 @@
 import { definitionKey, isDefinition, withPolicy, type Definition, type Runnable, type TaskPolicy } from "./definition.ts";
-import { InvalidDefinitionError } from "./errors.ts";
+import { InvalidDefinitionError } from "../values/errors.ts";
 
 /** Definitions by name and version, with the operator's policy over each. */
 export class DefinitionSet {

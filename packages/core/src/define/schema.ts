@@ -1,5 +1,5 @@
 import type { StandardSchemaV1 } from "@standard-schema/spec";
-import { InvalidInputError } from "./errors.ts";
+import { InvalidInputError } from "../values/errors.ts";
 
 /** Any Standard Schema: zod, valibot, arktype and others. */
 export type Schema = StandardSchemaV1;

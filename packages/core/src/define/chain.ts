@@ -1,6 +1,6 @@
 import type { Runnable, WorkflowDefinition } from "./definition.ts";
 import { isBranded } from "./definition.ts";
-import { InvalidDefinitionError } from "./errors.ts";
+import { InvalidDefinitionError } from "../values/errors.ts";
 import { defineWorkflow } from "./workflow.ts";
 
 /** The properties of `Next` that `Previous` does not already hold in a fitting type. */

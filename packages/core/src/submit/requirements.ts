@@ -1,6 +1,6 @@
-import { UnsupportedCapabilityError } from "./errors.ts";
-import { toJson, type Json } from "./json.ts";
-import type { Capabilities, DefinitionSpec, Feature, RunRequest } from "./port.ts";
+import { UnsupportedCapabilityError } from "../values/errors.ts";
+import { toJson, type Json } from "../values/json.ts";
+import type { Capabilities, DefinitionSpec, Feature, RunRequest } from "../port/port.ts";
 
 /**
  * Refuses what the connected engine cannot honour, before any I/O.

@@ -1,7 +1,7 @@
-import { createBackend, type BackendOptions, type TaskBackend } from "./backend.ts";
+import { createBackend, type BackendOptions, type TaskBackend } from "../submit/backend.ts";
 import { readConfiguration, type ConfigurationInput } from "./configuration.ts";
 import { loadAdapter } from "./load-adapter.ts";
-import { stderrLogger } from "./log.ts";
+import { stderrLogger } from "../values/log.ts";
 
 /** What `getBackend` takes; each is over its variable, and that over the configuration file. */
 export interface GetBackendOptions extends BackendOptions, Pick<ConfigurationInput, "config"> {

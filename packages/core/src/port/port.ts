@@ -1,10 +1,10 @@
-import type { ErrorRecord } from "./error-record.ts";
-import type { TaskBackendError } from "./errors.ts";
-import type { Interruption } from "./interruption.ts";
-import type { Headers, Json } from "./json.ts";
-import type { Logger } from "./log.ts";
-import type { Priority } from "./priority.ts";
-import type { RetryPolicy } from "./retry.ts";
+import type { ErrorRecord } from "../values/error-record.ts";
+import type { TaskBackendError } from "../values/errors.ts";
+import type { Interruption } from "../work/interruption.ts";
+import type { Headers, Json } from "../values/json.ts";
+import type { Logger } from "../values/log.ts";
+import type { Priority } from "../values/priority.ts";
+import type { RetryPolicy } from "../define/retry.ts";
 
 /*
  * The adapter port: all that an engine's package implements, and all that it is given.

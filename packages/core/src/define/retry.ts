@@ -1,5 +1,5 @@
-import { parseDuration, type Duration } from "./duration.ts";
-import { InvalidArgumentError } from "./errors.ts";
+import { parseDuration, type Duration } from "../values/duration.ts";
+import { InvalidArgumentError } from "../values/errors.ts";
 
 /** When a failed attempt is tried again. */
 export interface RetryOptions {

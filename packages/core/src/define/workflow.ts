@@ -1,11 +1,11 @@
 import type { StandardSchemaV1 } from "@standard-schema/spec";
 import { brand, checkName, type Runnable, type WorkflowDefinition } from "./definition.ts";
-import type { Duration } from "./duration.ts";
-import { InvalidDefinitionError } from "./errors.ts";
-import type { Headers, Json } from "./json.ts";
-import type { Logger } from "./log.ts";
+import type { Duration } from "../values/duration.ts";
+import { InvalidDefinitionError } from "../values/errors.ts";
+import type { Headers, Json } from "../values/json.ts";
+import type { Logger } from "../values/log.ts";
 import type { NativeOptions } from "./native.ts";
-import type { Priority } from "./priority.ts";
+import type { Priority } from "../values/priority.ts";
 import type { Schema } from "./schema.ts";
 import { commonOf } from "./task.ts";
 

@@ -1,8 +1,8 @@
 import { statSync } from "node:fs";
 import { relative, resolve } from "node:path";
 import { glob, isDynamicPattern } from "tinyglobby";
-import { isDefinition, type Definition } from "./definition.ts";
-import { ConfigurationError } from "./errors.ts";
+import { isDefinition, type Definition } from "../define/definition.ts";
+import { ConfigurationError } from "../values/errors.ts";
 import { importModule, isPath, MissingModule } from "./load-module.ts";
 
 /** The definitions that one module exports. */

@@ -1,8 +1,8 @@
-import type { Duration } from "./duration.ts";
-import { parseDuration } from "./duration.ts";
-import { InvalidDefinitionError } from "./errors.ts";
+import type { Duration } from "../values/duration.ts";
+import { parseDuration } from "../values/duration.ts";
+import { InvalidDefinitionError } from "../values/errors.ts";
 import type { NativeOptions } from "./native.ts";
-import { parsePriority, type Priority } from "./priority.ts";
+import { parsePriority, type Priority } from "../values/priority.ts";
 import { parseRetry, type RetryOptions, type RetryPolicy } from "./retry.ts";
 import type { Schema } from "./schema.ts";
 import type { TaskContext } from "./task.ts";

@@ -1,11 +1,11 @@
-import type { DefinitionSet } from "./definition-set.ts";
-import type { ErrorRecord } from "./error-record.ts";
+import type { DefinitionSet } from "../define/definition-set.ts";
+import type { ErrorRecord } from "../values/error-record.ts";
 import { executeTask, RELEASE_MS } from "./execute-task.ts";
-import type { Logger } from "./log.ts";
-import type { Attempt, Capabilities, Decision, WorkerRuntime } from "./port.ts";
-import { createAdvance } from "./replay/advance.ts";
-import { specOf } from "./request.ts";
-import { payloadCheck } from "./requirements.ts";
+import type { Logger } from "../values/log.ts";
+import type { Attempt, Capabilities, Decision, WorkerRuntime } from "../port/port.ts";
+import { createAdvance } from "../replay/advance.ts";
+import { specOf } from "../submit/request.ts";
+import { payloadCheck } from "../submit/requirements.ts";
 
 /** What `onAttempt` is told: how one attempt of a task, or a workflow run, ended in this worker. */
 export interface AttemptEvent {

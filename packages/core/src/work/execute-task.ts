@@ -1,6 +1,6 @@
-import type { TaskDefinition } from "./definition.ts";
-import { MAX_TIMER_MS, parseDuration, type Duration } from "./duration.ts";
-import { cancelledRecord, errorRecord, toErrorRecord, type ErrorRecord } from "./error-record.ts";
+import type { TaskDefinition } from "../define/definition.ts";
+import { MAX_TIMER_MS, parseDuration, type Duration } from "../values/duration.ts";
+import { cancelledRecord, errorRecord, toErrorRecord, type ErrorRecord } from "../values/error-record.ts";
 import {
   AttemptInterruptedError,
   AttemptTimeoutError,
@@ -8,14 +8,14 @@ import {
   NonRetryableError,
   RetryableError,
   TaskCancelledError,
-} from "./errors.ts";
-import type { Json } from "./json.ts";
-import { withFields, type Logger } from "./log.ts";
-import type { AbortReason, Attempt, Decision } from "./port.ts";
-import type { PayloadCheck } from "./requirements.ts";
-import { backoffMs } from "./retry.ts";
-import { parseInput } from "./schema.ts";
-import type { TaskContext } from "./task.ts";
+} from "../values/errors.ts";
+import type { Json } from "../values/json.ts";
+import { withFields, type Logger } from "../values/log.ts";
+import type { AbortReason, Attempt, Decision } from "../port/port.ts";
+import type { PayloadCheck } from "../submit/requirements.ts";
+import { backoffMs } from "../define/retry.ts";
+import { parseInput } from "../define/schema.ts";
+import type { TaskContext } from "../define/task.ts";
 
 /** How long a run that this worker cannot run stays away from it. */
 export const RELEASE_MS = 1_000;

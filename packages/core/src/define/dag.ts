@@ -1,5 +1,5 @@
 import { isBranded, type Runnable, type WorkflowDefinition } from "./definition.ts";
-import { InvalidDefinitionError, TaskFailedError, TaskTimedOutError } from "./errors.ts";
+import { InvalidDefinitionError, TaskFailedError, TaskTimedOutError } from "../values/errors.ts";
 import type { ChainOptions } from "./chain.ts";
 import { defineWorkflow, type WorkflowContext } from "./workflow.ts";
 

@@ -1,4 +1,4 @@
-import type { AbortReason } from "./port.ts";
+import type { AbortReason } from "../port/port.ts";
 
 /** How an adapter tells a running attempt to end. Lighter than an AbortSignal, which is only made for handlers that look at it. */
 export class Interruption {

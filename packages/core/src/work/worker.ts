@@ -1,12 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
-import type { DefinitionSet } from "./definition-set.ts";
-import { checkName } from "./definition.ts";
-import { parseDuration, type Duration } from "./duration.ts";
-import { InvalidArgumentError } from "./errors.ts";
-import { withFields, type Logger } from "./log.ts";
-import type { Adapter, Capabilities, WorkerHandle } from "./port.ts";
-import { requireDefinition } from "./requirements.ts";
+import type { DefinitionSet } from "../define/definition-set.ts";
+import { checkName } from "../define/definition.ts";
+import { parseDuration, type Duration } from "../values/duration.ts";
+import { InvalidArgumentError } from "../values/errors.ts";
+import { withFields, type Logger } from "../values/log.ts";
+import type { Adapter, Capabilities, WorkerHandle } from "../port/port.ts";
+import { requireDefinition } from "../submit/requirements.ts";
 import { createRuntime, type AttemptEvent } from "./runtime.ts";
 
 export interface WorkerOptions {

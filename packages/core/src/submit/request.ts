@@ -1,7 +1,7 @@
-import type { Runnable, TaskDefinition, WorkflowDefinition } from "./definition.ts";
-import type { DefinitionSpec, RunRequest } from "./port.ts";
-import type { Headers, Json } from "./json.ts";
-import { parsePriority, type Priority } from "./priority.ts";
+import type { Runnable, TaskDefinition, WorkflowDefinition } from "../define/definition.ts";
+import type { DefinitionSpec, RunRequest } from "../port/port.ts";
+import type { Headers, Json } from "../values/json.ts";
+import { parsePriority, type Priority } from "../values/priority.ts";
 
 /** What of a submission does not come from the definition. */
 export interface RequestOptions {
