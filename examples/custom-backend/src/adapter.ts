@@ -92,6 +92,7 @@ function capabilitiesOf({ leaseMs, retentionMs }: Settings, where: string, versi
       retentionMs,
       recoveryMs: Math.ceil(leaseMs * 1.4) + 500,
       timerLatenessMs: 1_000,
+      dispatchMs: 500,
     },
   };
 }

@@ -1,11 +1,14 @@
-import type { Command, JournalEntry, JournalSlice, JournalStore, TickResult } from "@task-backend/core/adapter";
+import type { Answer, Command, DrivenRun, JournalEntry, JournalSlice, JournalStore } from "@task-backend/core/adapter";
 import type { Database, Sql } from "./database.ts";
 import { cancel, insertRuns, lockOwned, settle, type Row } from "./runs.ts";
 
-type Answer = Exclude<TickResult, { do: "needJournal" }>;
+/** A run for a tick, with the worker that owns it. */
+export interface OwnedRun extends DrivenRun {
+  readonly owner: string;
+}
 
 /** The journals of workflow runs: what happens is added in `runs.ts`, an answer is carried out in one transaction. */
-export class PostgresJournal implements JournalStore {
+export class PostgresJournal implements JournalStore<OwnedRun> {
   readonly #database: Database;
   readonly #retentionMs: number;
 
@@ -14,7 +17,7 @@ export class PostgresJournal implements JournalStore {
     this.#retentionMs = retentionMs;
   }
 
-  async load(id: string, owner: string, from: number): Promise<JournalSlice | "lost"> {
+  async load({ id, owner }: OwnedRun, from: number): Promise<JournalSlice | "lost"> {
     const [run] = await this.#database.sql<Row & { readonly journal: readonly string[] }>(
       `SELECT *, ARRAY(SELECT entry FROM journal WHERE run = id AND position BETWEEN $3 AND entries - 1 ORDER BY position) AS journal
        FROM runs WHERE id = $1 AND owner = $2 AND state = 'active'`,
@@ -25,7 +28,7 @@ export class PostgresJournal implements JournalStore {
     return { entries: journal.map((entry) => JSON.parse(entry) as JournalEntry), seen, commandsSeen, retries };
   }
 
-  commit(id: string, owner: string, seen: number, answer: Answer): Promise<"done" | "more" | "lost"> {
+  commit({ id, owner }: OwnedRun, seen: number, answer: Answer): Promise<"done" | "more" | "lost"> {
     return this.#database.transaction(async (sql) => {
       const run = await lockOwned(sql, id, owner);
       if (!run) return "lost";

@@ -14,10 +14,10 @@ import {
   type WorkerHandle,
   type WorkerRequest,
   type WorkerRuntime,
-  type WorkflowRun,
+  type DrivenRun,
 } from "@task-backend/core/adapter";
 import type { Database, News, Sql } from "./database.ts";
-import { PostgresJournal } from "./journal.ts";
+import { PostgresJournal, type OwnedRun } from "./journal.ts";
 import type { Settings } from "./options.ts";
 import { cancelled, lockOwned, promoteDue, recover, settle, type Row } from "./runs.ts";
 
@@ -53,7 +53,7 @@ export class PostgresWorker implements WorkerHandle {
   readonly #settings: Settings;
   readonly #request: WorkerRequest;
   readonly #runtime: WorkerRuntime;
-  readonly #drive: (run: WorkflowRun, owner: string) => Promise<TickResult | "lost">;
+  readonly #drive: (run: OwnedRun) => Promise<TickResult | "lost">;
   readonly #running = new Map<string, Interruption>();
   /** By run id: tasks, and ticks of workflows. */
   readonly #held = new Map<string, Promise<void>>();
@@ -268,7 +268,7 @@ export class PostgresWorker implements WorkerHandle {
         );
       const [input, headers] = [JSON.parse(row.input) as Json, JSON.parse(row.headers) as Headers];
       const run = { id, name, queue, input, headers, startedAtMs: started_at ?? 0, lostTicks: lost_ticks };
-      await this.#drive({ ...run, ...(version !== null && { version }) }, owner);
+      await this.#drive({ ...run, owner, ...(version !== null && { version }) });
     } catch (error) {
       this.#runtime.evict(id);
       this.#runtime.log.error(`Workflow run ${id} cannot be stored yet: ${(error as Error).message}`);

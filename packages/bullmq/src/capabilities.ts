@@ -44,6 +44,7 @@ export function capabilitiesOf(settings: BullmqSettings, { version, where }: Obs
       retentionMs: settings.retentionMs,
       recoveryMs: Math.ceil(settings.lockMs + 2 * settings.stalledIntervalMs) + 1_500,
       timerLatenessMs: 1_000,
+      dispatchMs: 500,
     },
   };
 }

@@ -1,4 +1,4 @@
-import type { Command, JournalSlice, JournalStore, RunRequest, TickResult } from "@task-backend/core/adapter";
+import type { Answer, Command, DrivenRun, JournalSlice, JournalStore, RunRequest } from "@task-backend/core/adapter";
 import { cancelledFailure, toJob, toRef, toRunId, type FailureRecord } from "./mapping.ts";
 import type { Claim, Ending, Lane, Store, TickRecord, WorkflowState } from "./store.ts";
 
@@ -11,10 +11,11 @@ interface Outbox {
 /** Beyond the end of any journal. */
 const NO_ENTRIES = 2 ** 31 - 1;
 
-interface Ticking {
+/** A run for a tick, with the claim of its job. */
+export interface ClaimedRun extends DrivenRun {
   readonly lane: Lane;
   readonly claim: Claim;
-  readonly version: string | undefined;
+  /** On record so far. */
   commands: number;
 }
 
@@ -22,41 +23,33 @@ interface Ticking {
  * The journals of workflow runs. Steps, timers and signals append to them as they happen, in the store's atomic steps;
  * commands are put on record before they are carried out, and carried out again by the next tick should this one be lost.
  */
-export class WorkflowJournal implements JournalStore {
+export class WorkflowJournal implements JournalStore<ClaimedRun> {
   readonly #store: Store;
-  /** What this worker ticks now, by the token of its lock. */
-  readonly #ticking = new Map<string, Ticking>();
 
   constructor(store: Store) {
     this.#store = store;
   }
 
   /** Before a tick. Answers how many ticks in a row were lost with their worker. */
-  async begin(lane: Lane, claim: Claim, version: string | undefined): Promise<number | "settled"> {
-    const ticking: Ticking = { lane, claim, version, commands: 0 };
-    this.#ticking.set(claim.token, ticking);
+  async begin(run: ClaimedRun): Promise<number | "settled"> {
+    const { claim, version } = run;
     if (claim.json.stalledCounter === 0) return 0;
     // A worker may have been lost while it was settling the run or carrying commands out.
     const state = await this.#store.load(claim, NO_ENTRIES, version);
     if (state === "lost") return "settled";
     if (state.ending !== undefined) {
-      await this.#settle(ticking, JSON.parse(state.ending) as Ending);
+      await this.#settle(run, JSON.parse(state.ending) as Ending);
       return "settled";
     }
     const job = await this.#store.get(claim.ref);
     return claim.json.stalledCounter - (job?.workflow?.stalls ?? 0);
   }
 
-  end({ token }: Claim): void {
-    this.#ticking.delete(token);
-  }
-
-  async load(_id: string, owner: string, from: number): Promise<JournalSlice | "lost"> {
-    const ticking = this.#of(owner);
-    const state: WorkflowState | "lost" = await this.#store.load(ticking.claim, from, ticking.version);
+  async load(run: ClaimedRun, from: number): Promise<JournalSlice | "lost"> {
+    const state: WorkflowState | "lost" = await this.#store.load(run.claim, from, run.version);
     if (state === "lost") return "lost";
-    if (state.outbox !== undefined) await this.#carryOut(ticking, JSON.parse(state.outbox) as Outbox);
-    ticking.commands = state.commands;
+    if (state.outbox !== undefined) await this.#carryOut(run, JSON.parse(state.outbox) as Outbox);
+    run.commands = state.commands;
     return {
       entries: state.entries,
       seen: state.seen,
@@ -67,30 +60,24 @@ export class WorkflowJournal implements JournalStore {
     };
   }
 
-  async commit(
-    _id: string,
-    owner: string,
-    seen: number,
-    result: Exclude<TickResult, { do: "needJournal" }>,
-  ): Promise<"done" | "more" | "lost"> {
-    const ticking = this.#of(owner);
+  async commit(run: ClaimedRun, seen: number, result: Answer): Promise<"done" | "more" | "lost"> {
     switch (result.do) {
       case "wait":
-        return this.#wait(ticking, seen, result.commands);
+        return this.#wait(run, seen, result.commands);
       case "complete":
-        return this.#settle(ticking, { output: JSON.stringify(result.output) });
+        return this.#settle(run, { output: JSON.stringify(result.output) });
       case "settle": {
         const failure: FailureRecord = { status: result.status, attempts: 1, error: result.error };
-        return this.#settle(ticking, failure);
+        return this.#settle(run, failure);
       }
       case "retry":
-        return this.#store.postpone(ticking.claim, result.delayMs, JSON.stringify(result.error));
+        return this.#store.postpone(run.claim, result.delayMs, JSON.stringify(result.error));
       case "release":
-        return this.#store.postpone(ticking.claim, result.delayMs, undefined);
+        return this.#store.postpone(run.claim, result.delayMs, undefined);
     }
   }
 
-  async #wait(ticking: Ticking, seen: number, commands: readonly Command[]): Promise<"done" | "more" | "lost"> {
+  async #wait(ticking: ClaimedRun, seen: number, commands: readonly Command[]): Promise<"done" | "more" | "lost"> {
     const { claim } = ticking;
     const fresh = commands.filter((command) => command.n >= ticking.commands);
     const outbox: Outbox = {
@@ -121,7 +108,7 @@ export class WorkflowJournal implements JournalStore {
   }
 
   /** Starts and cancels runs. Each may be done again without harm: the ids follow from the command. */
-  async #carryOut({ claim }: Ticking, { runs, cancels }: Outbox): Promise<void> {
+  async #carryOut({ claim }: ClaimedRun, { runs, cancels }: Outbox): Promise<void> {
     if (runs.length > 0) await this.#store.add(runs.map(([n, run]) => this.#job(claim, n, run)));
     for (const n of cancels) {
       const child = await this.#store.child(claim, n);
@@ -134,7 +121,7 @@ export class WorkflowJournal implements JournalStore {
   }
 
   /** Settles the run. What it started and has not settled is cancelled between the decision and its end. */
-  async #settle({ lane, claim }: Ticking, ending: Ending): Promise<"done" | "lost"> {
+  async #settle({ lane, claim }: ClaimedRun, ending: Ending): Promise<"done" | "lost"> {
     const outcome = await this.#store.finishWorkflow(lane, claim, ending, false);
     if (typeof outcome === "string") return outcome;
     for (const child of outcome) await this.#cancel(child);
@@ -145,12 +132,6 @@ export class WorkflowJournal implements JournalStore {
     const ref = toRef(run);
     const job = ref && (await this.#store.get(ref));
     if (job) await this.#store.cancel(job, cancelledFailure(job));
-  }
-
-  #of(token: string): Ticking {
-    const ticking = this.#ticking.get(token);
-    if (!ticking) throw new Error(`No tick is under way with the lock ${token}.`);
-    return ticking;
   }
 }
 

@@ -9,11 +9,10 @@ import {
   type WorkerHandle,
   type WorkerRequest,
   type WorkerRuntime,
-  type WorkflowRun,
 } from "@task-backend/core/adapter";
 import type { JobJson } from "bullmq";
 import { Finisher } from "./finisher.ts";
-import { WorkflowJournal } from "./journal.ts";
+import { WorkflowJournal, type ClaimedRun } from "./journal.ts";
 import { chargedStarts, fromQueue, isLost, isWorkflowQueue, previousFailure, toQueue, toRunId, type JobData } from "./mapping.ts";
 import type { BullmqSettings } from "./options.ts";
 import { ProgressWriter } from "./progress-writer.ts";
@@ -52,7 +51,7 @@ export class BullmqWorker implements WorkerHandle {
   readonly #runtime: WorkerRuntime;
   readonly #finisher: Finisher;
   readonly #journal: WorkflowJournal;
-  readonly #drive: (run: WorkflowRun, owner: string) => Promise<TickResult | "lost">;
+  readonly #drive: (run: ClaimedRun) => Promise<TickResult | "lost">;
   readonly #lanes: Lane[];
   readonly #slots: Slots;
   readonly #ticks = new Slots(MAX_TICKS);
@@ -278,32 +277,30 @@ export class BullmqWorker implements WorkerHandle {
   }
 
   async #advance({ claim, lane }: Held, { version }: { readonly version: string | undefined }): Promise<void> {
-    const { ref, json, data, token } = claim;
+    const { ref, json, data } = claim;
     const id = toRunId(ref);
     try {
-      const lostTicks = await this.#journal.begin(lane, claim, version);
+      const run: ClaimedRun = {
+        id,
+        name: json.name,
+        queue: fromQueue(lane.queue),
+        input: data.input,
+        headers: data.headers ?? {},
+        startedAtMs: json.timestamp,
+        ...(version !== undefined && { version }),
+        lane,
+        claim,
+        commands: 0,
+      };
+      const lostTicks = await this.#journal.begin(run);
       if (lostTicks === "settled") return;
-      const result = await this.#drive(
-        {
-          id,
-          name: json.name,
-          queue: fromQueue(lane.queue),
-          input: data.input,
-          headers: data.headers ?? {},
-          startedAtMs: json.timestamp,
-          lostTicks,
-          ...(version !== undefined && { version }),
-        },
-        token,
-      );
+      const result = await this.#drive({ ...run, lostTicks });
       if (result !== "lost" && result.do === "release") this.#stepAside(lane, result);
     } catch (error) {
       this.#runtime.evict(id);
       // The lock is not renewed any more, so the stalled check gives the run to another worker, or to this one.
       this.#runtime.log.error(`Workflow run ${id} cannot be stored yet: ${(error as Error).message}`);
       await this.#store.postpone(claim, TROUBLE_RETRY_MS, undefined).catch(() => {});
-    } finally {
-      this.#journal.end(claim);
     }
   }
 

@@ -1,7 +1,8 @@
 /** For authors of adapters: the port, and the pieces of core that adapters share. */
 export * from "./port/port.ts";
-export { createDrive, type JournalSlice, type JournalStore, type WorkflowRun } from "./replay/drive.ts";
-export { cancelledRecord, errorRecord, toErrorRecord, type ErrorRecord } from "./values/error-record.ts";
+export { createDrive, type Answer, type DrivenRun, type JournalSlice, type JournalStore } from "./replay/drive.ts";
+export { signalsFirst } from "./replay/signals-first.ts";
+export { cancelledRecord, corruptRecord, errorRecord, toErrorRecord, type ErrorRecord } from "./values/error-record.ts";
 export { definitionKey } from "./define/definition.ts";
 export { MAX_TIMER_MS, parseDuration, type Duration } from "./values/duration.ts";
 export {

@@ -38,6 +38,7 @@ export function capabilitiesOf({ where, retentionMs }: HatchetSettings, version:
       retentionMs,
       recoveryMs: RECOVERY_MS,
       timerLatenessMs: 4_000,
+      dispatchMs: 500,
     },
   };
 }

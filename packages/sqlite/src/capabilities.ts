@@ -36,6 +36,7 @@ export function capabilitiesOf(settings: SqliteSettings, version: string): Capab
       retentionMs: settings.retentionMs,
       recoveryMs: Math.ceil(settings.leaseMs * 1.4) + 500,
       timerLatenessMs: 1_000,
+      dispatchMs: 250,
     },
   };
 }

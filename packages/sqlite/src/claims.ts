@@ -1,5 +1,6 @@
-import { definitionKey, type DefinitionSpec, type ErrorRecord, type Headers, type Json } from "@task-backend/core/adapter";
+import { definitionKey, type DefinitionSpec, type ErrorRecord, type Headers, type Json, type Priority } from "@task-backend/core/adapter";
 import type { Database } from "./database.ts";
+import { fromPriority } from "./mapping.ts";
 import { ACTIVE, READY, TASK_LANE, WORKFLOW_LANE } from "./schema.ts";
 
 /** A run that a worker has taken, as it was at that moment. */
@@ -10,6 +11,7 @@ export interface Claim {
   readonly name: string;
   readonly queue: string;
   readonly version: string | null;
+  readonly priority: Priority;
   readonly attempts: number;
   readonly startedAtMs: number;
   readonly lostTicks: number;
@@ -25,6 +27,7 @@ interface ClaimRow {
   readonly name: string;
   readonly queue: string;
   readonly version: string | null;
+  readonly priority: number;
   readonly attempts: number;
   readonly started_at: number;
   readonly lost_ticks: number;
@@ -38,7 +41,7 @@ interface Candidate {
   readonly priority: number;
 }
 
-const RETURNING = "RETURNING seq, id, lane, name, queue, version, attempts, started_at, lost_ticks, headers, input, error";
+const RETURNING = "RETURNING seq, id, lane, name, queue, version, priority, attempts, started_at, lost_ticks, headers, input, error";
 
 /** Finds and takes ready runs for one worker: only its queues, only what it has definitions for. */
 export class Claims {
@@ -131,6 +134,7 @@ function toClaim(row: ClaimRow): Claim {
     name: row.name,
     queue: row.queue,
     version: row.version,
+    priority: fromPriority(row.priority),
     attempts: row.attempts,
     startedAtMs: row.started_at,
     lostTicks: row.lost_ticks,

@@ -1,4 +1,4 @@
-import type { Command, JournalEntry, JournalSlice, JournalStore, TickResult } from "@task-backend/core/adapter";
+import type { Answer, Command, DrivenRun, JournalEntry, JournalSlice, JournalStore } from "@task-backend/core/adapter";
 import type { Database } from "./database.ts";
 import { cancelRun, insertRun, settleRun, SETTLEMENT_COLUMNS, type Settlement } from "./runs.ts";
 import { ACTIVE, DELAYED, PARKED } from "./schema.ts";
@@ -10,11 +10,16 @@ interface RunRow extends Settlement {
   readonly retries: number;
 }
 
+/** A run for a tick, with the worker that owns it. */
+export interface OwnedRun extends DrivenRun {
+  readonly owner: string;
+}
+
 /**
  * The journals of workflow runs. Steps, timers and signals append to them as they happen, in `runs.ts`;
  * an answer is carried out in one transaction, fenced by the owner of the run.
  */
-export class SqliteJournal implements JournalStore {
+export class SqliteJournal implements JournalStore<OwnedRun> {
   readonly #database: Database;
   readonly #retentionMs: number;
   readonly #onWrite: () => void;
@@ -26,7 +31,7 @@ export class SqliteJournal implements JournalStore {
     this.#onWrite = onWrite;
   }
 
-  async load(id: string, owner: string, from: number): Promise<JournalSlice | "lost"> {
+  async load({ id, owner }: OwnedRun, from: number): Promise<JournalSlice | "lost"> {
     return this.#database.read(() => {
       const run = this.#find(id, owner);
       if (!run) return "lost";
@@ -44,15 +49,19 @@ export class SqliteJournal implements JournalStore {
     });
   }
 
-  commit(id: string, owner: string, seen: number, result: Exclude<TickResult, { do: "needJournal" }>): Promise<"done" | "more" | "lost"> {
-    const committed = this.#database.writer.write(() => this.#apply(id, owner, seen, result));
+  commit(run: OwnedRun, seen: number, result: Answer, reordered?: readonly JournalEntry[]): Promise<"done" | "more" | "lost"> {
+    const committed = this.#database.writer.write(() => this.#apply(run, seen, result, reordered));
     this.#onWrite();
     return committed;
   }
 
-  #apply(id: string, owner: string, seen: number, result: Exclude<TickResult, { do: "needJournal" }>): "done" | "more" | "lost" {
+  #apply({ id, owner }: OwnedRun, seen: number, result: Answer, reordered: readonly JournalEntry[] = []): "done" | "more" | "lost" {
     const run = this.#find(id, owner);
     if (!run) return "lost";
+    if (endsOverSignals(result) && this.#signalSince(run, seen)) return "more";
+    for (const [index, entry] of reordered.entries()) {
+      this.#database.run("UPDATE journal SET entry = ? WHERE run = ? AND position = ?", JSON.stringify(entry), run.seq, run.seen + index);
+    }
     switch (result.do) {
       case "wait":
         return this.#wait(run, seen, result.commands);
@@ -78,6 +87,12 @@ export class SqliteJournal implements JournalStore {
         );
         return "done";
     }
+  }
+
+  #signalSince(run: RunRow, seen: number): boolean {
+    if (run.entries <= seen) return false;
+    const rows = this.#database.all<{ entry: string }>("SELECT entry FROM journal WHERE run = ? AND position >= ?", run.seq, seen);
+    return rows.some(({ entry }) => (JSON.parse(entry) as JournalEntry).type === "signal");
   }
 
   #find(id: string, owner: string): RunRow | undefined {
@@ -134,4 +149,9 @@ export class SqliteJournal implements JournalStore {
   #time(run: RunRow, n: number, dueAtMs: number): void {
     this.#database.run("INSERT INTO timers (run, n, due_at) VALUES (?, ?, ?)", run.seq, n, dueAtMs);
   }
+}
+
+/** Whether a signal that has come since must be seen first: a run that was cancelled ends as it is. */
+function endsOverSignals(result: Answer): boolean {
+  return result.do === "complete" || (result.do === "settle" && result.status === "failed");
 }

@@ -50,6 +50,11 @@ export function toPriority(priority: Priority): number {
   return PRIORITIES.indexOf(priority);
 }
 
+/** The word of a stored priority. */
+export function fromPriority(priority: number): Priority {
+  return PRIORITIES[priority] ?? "normal";
+}
+
 const REMEDIES: readonly (readonly [code: string, remedy: string])[] = [
   ["SQLITE_BUSY", "another process has kept it locked for too long; look for one that hangs inside a transaction"],
   ["SQLITE_LOCKED", "another process has kept it locked for too long; look for one that hangs inside a transaction"],

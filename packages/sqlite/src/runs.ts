@@ -77,13 +77,31 @@ function findByKey(database: Database, request: RunRequest, key: string, retenti
   return undefined;
 }
 
-/** Puts an entry at the end of a workflow's journal and wakes it. Nothing for settled runs. */
-function appendEntry(database: Database, id: string, entry: JournalEntry): void {
+/**
+ * Puts an entry at the end of a workflow's journal and wakes it. Nothing for settled runs.
+ * The deadlines that have passed come before it, whether or not a worker was up.
+ */
+function appendEntry(database: Database, id: string, entry: JournalEntry & { readonly atMs: number }): void {
+  const due = database.all<Timer>(
+    "SELECT run, n, due_at FROM timers WHERE run = (SELECT seq FROM runs WHERE id = ?) AND due_at <= ? ORDER BY due_at, n",
+    id,
+    entry.atMs,
+  );
+  for (const timer of due) fire(database, timer, entry.atMs);
+  append(database, id, entry);
+}
+
+function append(database: Database, id: string, entry: JournalEntry): void {
   const row = database.get<{ seq: number; entries: number }>(
     `UPDATE runs SET entries = entries + 1, state = CASE state WHEN ${PARKED} THEN ${READY} ELSE state END WHERE id = ? AND state <> ${SETTLED} RETURNING seq, entries`,
     id,
   );
   if (row) database.run("INSERT INTO journal (run, position, entry) VALUES (?, ?, ?)", row.seq, row.entries - 1, JSON.stringify(entry));
+}
+
+/** Makes a workflow that waits ready for a tick. */
+export function wakeRun(database: Database, id: string): void {
+  database.run(`UPDATE runs SET state = ${READY} WHERE id = ? AND state = ${PARKED}`, id);
 }
 
 export interface Settlement {
@@ -196,11 +214,20 @@ export function promoteDue(database: Database): void {
     `UPDATE runs SET state = ${READY}, status = CASE status WHEN 'scheduled' THEN 'pending' ELSE status END WHERE state = ${DELAYED} AND run_at <= ?`,
     now,
   );
-  for (const timer of database.all<{ run: number; n: number }>("SELECT run, n FROM timers WHERE due_at <= ?", now)) {
-    database.run("DELETE FROM timers WHERE run = ? AND n = ?", timer.run, timer.n);
-    const run = database.get<{ id: string }>("SELECT id FROM runs WHERE seq = ?", timer.run);
-    if (run) appendEntry(database, run.id, { type: "fired", n: timer.n, atMs: now });
-  }
+  for (const timer of database.all<Timer>("SELECT run, n, due_at FROM timers WHERE due_at <= ? ORDER BY due_at, n", now))
+    fire(database, timer, now);
+}
+
+interface Timer {
+  readonly run: number;
+  readonly n: number;
+  readonly due_at: number;
+}
+
+function fire(database: Database, { run, n, due_at: dueMs }: Timer, now: number): void {
+  database.run("DELETE FROM timers WHERE run = ? AND n = ?", run, n);
+  const found = database.get<{ id: string }>("SELECT id FROM runs WHERE seq = ?", run);
+  if (found) append(database, found.id, { type: "fired", n, atMs: now, dueMs });
 }
 
 /** When the next delayed run or timer is due. */

@@ -8,16 +8,15 @@ import {
   type WorkerHandle,
   type WorkerRequest,
   type WorkerRuntime,
-  type WorkflowRun,
 } from "@task-backend/core/adapter";
 import { Attempts, TROUBLE_RETRY_MS } from "./attempts.ts";
 import type { Changes } from "./changes.ts";
 import { Claims, type Claim } from "./claims.ts";
 import type { Database } from "./database.ts";
-import { SqliteJournal } from "./journal.ts";
+import { SqliteJournal, type OwnedRun } from "./journal.ts";
 import { Lookout } from "./lookout.ts";
 import type { SqliteSettings } from "./options.ts";
-import { nextDue, promoteDue, prune, recoverLost } from "./runs.ts";
+import { nextDue, promoteDue, prune, recoverLost, wakeRun } from "./runs.ts";
 import { ACTIVE, DELAYED, READY, WORKFLOW_LANE } from "./schema.ts";
 
 /** Workflow runs that one worker takes further at a time. They wait for the file, not for work. */
@@ -31,7 +30,7 @@ export class SqliteWorker implements WorkerHandle {
   readonly #request: WorkerRequest;
   readonly #runtime: WorkerRuntime;
   readonly #claims: Claims;
-  readonly #drive: (run: WorkflowRun, owner: string) => Promise<TickResult | "lost">;
+  readonly #drive: (run: OwnedRun) => Promise<TickResult | "lost">;
   readonly #attempts: Attempts;
   readonly #lookout = new Lookout();
   readonly #unsubscribe: (() => void)[] = [];
@@ -59,6 +58,7 @@ export class SqliteWorker implements WorkerHandle {
     this.#claims = new Claims(database, request.queues, runtime.definitions);
     this.#drive = createDrive(runtime, new SqliteJournal(database, settings.retentionMs, () => this.pump()));
     this.#unsubscribe.push(changes.subscribe(() => this.notice()));
+    runtime.onStray((id) => this.#wake(id));
   }
 
   async start(): Promise<void> {
@@ -166,10 +166,10 @@ export class SqliteWorker implements WorkerHandle {
   // ---- workflows ----
 
   async #tick(claim: Claim, owner: string): Promise<void> {
-    const { id, name, queue, version, input, headers, startedAtMs, lostTicks } = claim;
+    const { id, name, queue, version, input, headers, priority, startedAtMs, lostTicks } = claim;
     this.#ticking++;
     try {
-      await this.#drive({ id, name, queue, input, headers, startedAtMs, lostTicks, ...(version !== null && { version }) }, owner);
+      await this.#drive({ id, name, queue, input, headers, priority, startedAtMs, lostTicks, owner, ...(version !== null && { version }) });
     } catch (error) {
       // The claim stays with this worker: give it back, or let the lease do so.
       this.#runtime.evict(id);
@@ -179,6 +179,13 @@ export class SqliteWorker implements WorkerHandle {
     this.#ticking--;
     this.pump();
     this.#checkIdle();
+  }
+
+  /** A workflow's function went on outside of a tick: the next one says so. */
+  #wake(id: string): void {
+    this.#database.writer
+      .write(() => wakeRun(this.#database, id))
+      .catch((error: unknown) => this.#runtime.log.warn(`Workflow run ${id} was not woken: ${(error as Error).message}`));
   }
 
   async #giveBack(claim: Claim, owner: string): Promise<void> {

@@ -51,6 +51,7 @@ export function capabilitiesOf(settings: TemporalSettings, { version, retentionM
       retentionMs,
       recoveryMs: settings.heartbeatTimeoutMs + STICKY_MS + WORKFLOW_TASK_MS + 2_000,
       timerLatenessMs: 2_500,
+      dispatchMs: 500,
     },
   };
 }

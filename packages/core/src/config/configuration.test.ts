@@ -72,7 +72,7 @@ test("unknown and missing backends: the known types, and the line that installs"
 });
 
 test("definitions are loaded by path, glob and package, TypeScript included; a duplicate names both files", async () => {
-  const core = join(import.meta.dirname, "../dist/index.js");
+  const core = join(import.meta.dirname, "../../dist/index.js");
   const task = (name: string): string =>
     `import { defineTask } from ${JSON.stringify(core)}; export const ${name} = defineTask({ name: "${name}", handler: async () => 1 });`;
   const root = application("tasks", {
@@ -142,7 +142,7 @@ function recorder(requests: RunRequest[]): Adapter {
       version: "0",
       where: "here",
       features,
-      limits: { maxPayloadBytes: 1e6, priorityLevels: 5, retentionMs: 1e9, recoveryMs: 1, timerLatenessMs: 1 },
+      limits: { maxPayloadBytes: 1e6, priorityLevels: 5, retentionMs: 1e9, recoveryMs: 1, timerLatenessMs: 1, dispatchMs: 0 },
     }),
     submit: async (runs) => {
       requests.push(...runs);

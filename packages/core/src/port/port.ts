@@ -119,6 +119,8 @@ export interface Capabilities {
     readonly recoveryMs: number;
     /** At most this late a delay, retry or sleep comes. */
     readonly timerLatenessMs: number;
+    /** At most this long after a run is ready and a worker has a slot free for it, it starts (rule 29). */
+    readonly dispatchMs: number;
   };
 }
 
@@ -213,6 +215,11 @@ export interface WorkerRuntime {
   advance(tick: Tick): Promise<TickResult>;
   /** Forgets a live workflow run. */
   evict(id: RunId): void;
+  /**
+   * Calls back with the id of each live workflow run that ended, or asked for something, outside of a tick: because it waited for
+   * something that is not a `wf` call. The adapter asks for a tick of it soon, as after a signal, so that the run says so at once.
+   */
+  onStray(listener: (id: RunId) => void): void;
 }
 
 /** Why an adapter aborts an attempt: the user's cancel, the worker's stop, or another worker owning the run by now. */
@@ -256,22 +263,28 @@ export type Decision =
 export type JournalEntry =
   | { readonly type: "command"; readonly n: number; readonly key: string }
   | { readonly type: "settled"; readonly n: number; readonly atMs: number; readonly outcome: StepOutcome }
-  /** A sleep is over, or the wait for a signal has timed out. */
-  | { readonly type: "fired"; readonly n: number; readonly atMs: number }
+  /** A sleep is over, or the wait for a signal has timed out. `dueMs`: when it should have been; `atMs` where it is absent. */
+  | { readonly type: "fired"; readonly n: number; readonly atMs: number; readonly dueMs?: number }
   | { readonly type: "signal"; readonly name: string; readonly payload: Json; readonly atMs: number }
   | { readonly type: "cancel"; readonly atMs: number };
 
 export type StepOutcome =
   { readonly status: "completed"; readonly output: Json } | { readonly status: FailedStatus; readonly error: ErrorRecord };
 
-export interface Tick {
+/** A workflow's run, as a worker holds it for a tick. */
+export interface WorkflowRun {
   readonly id: RunId;
   readonly name: string;
   readonly version?: string;
   readonly queue: string;
   readonly input: Json;
   readonly headers: Headers;
+  /** What its steps inherit. Absent: normal. */
+  readonly priority?: Priority;
   readonly startedAtMs: number;
+}
+
+export interface Tick extends WorkflowRun {
   /** The journal from entry `from` on. */
   readonly entries: readonly JournalEntry[];
   readonly from: number;
@@ -290,9 +303,12 @@ export type TickResult =
   | { readonly do: "settle"; readonly status: "failed" | "cancelled"; readonly error: ErrorRecord }
   /** Ask again later, or on a worker with other code; adds nothing to the journal. */
   | { readonly do: "retry"; readonly delayMs: number; readonly error: ErrorRecord }
-  /** The run is not live here: ask again with the whole journal. */
-  | { readonly do: "needJournal" }
-  /** This worker does not know the workflow or its version: hand it back. */
+  /**
+   * The run is not live here: ask again with the whole journal. With `signalsFirst`, in the order that the function of this name gives:
+   * the function was about to end over a signal that it has not seen.
+   */
+  | { readonly do: "needJournal"; readonly signalsFirst?: boolean }
+  /** This worker does not know the workflow or its version: release it. */
   | { readonly do: "release"; readonly delayMs: number };
 
 /** `key` goes into the journal as it is. `cancel` names the command whose run or timer is no longer wanted. */

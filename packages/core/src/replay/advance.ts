@@ -13,6 +13,8 @@ export interface AdvanceOptions {
   readonly log: Logger;
   /** How many live runs are kept; others are replayed when their next tick comes. Default 2,000. */
   readonly maxLiveRuns?: number;
+  /** Called with the id of a run that went on outside of a tick. */
+  readonly onStray?: (id: RunId) => void;
   /** Milliseconds since 1970. Default: the clock. */
   readonly now?: () => number;
 }

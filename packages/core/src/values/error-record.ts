@@ -45,6 +45,12 @@ export function errorRecord(name: string, code: string, message: string, retryab
   return { name, message, code, retryable };
 }
 
+/** The record of a run whose stored data cannot be read: damaged, or written by something else. `what` names it. */
+export function corruptRecord(what: string, cause?: unknown): ErrorRecord {
+  const message = `${what} cannot be read: its data is damaged, or something else wrote it. It is settled so that others go on.`;
+  return { ...errorRecord("CorruptRunError", "CORRUPT_RUN", message), ...(cause !== undefined && { cause: toErrorRecord(cause) }) };
+}
+
 /** The record of a run that was cancelled. */
 export function cancelledRecord(name: string): ErrorRecord {
   return errorRecord("TaskCancelledError", "TASK_CANCELLED", `"${name}" was cancelled.`);

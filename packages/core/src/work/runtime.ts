@@ -33,7 +33,8 @@ export interface RuntimeOptions {
 /** Core's side of one worker. */
 export function createRuntime({ definitions, capabilities, log, onAttempt }: RuntimeOptions): WorkerRuntime {
   const check = payloadCheck(capabilities);
-  const { advance, evict } = createAdvance({ definitions, check, log });
+  let onStray: (id: string) => void = () => {};
+  const { advance, evict } = createAdvance({ definitions, check, log, onStray: (id) => onStray(id) });
 
   const execute = async (attempt: Attempt): Promise<Decision> => {
     const definition = definitions.find(attempt.name);
@@ -69,6 +70,9 @@ export function createRuntime({ definitions, capabilities, log, onAttempt }: Run
       return result;
     },
     evict,
+    onStray: (listener) => {
+      onStray = listener;
+    },
   };
 }
 
