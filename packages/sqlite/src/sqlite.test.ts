@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import {
+  BackendClosedError,
   BackendUnavailableError,
   ConfigurationError,
   createBackend,
@@ -297,7 +298,7 @@ test("close() leaves nothing running and rejects what waits", async () => {
   const file = newFile();
   const backend = await open({ file });
   const waiting = (await backend.submit(echo, 1)).output();
-  const rejected = expect(waiting).rejects.toBeInstanceOf(BackendUnavailableError);
+  const rejected = expect(waiting).rejects.toBeInstanceOf(BackendClosedError);
   await backend.close();
   await rejected;
   const program = `

@@ -1,7 +1,7 @@
 import { createBackend, type BackendOptions, type TaskBackend } from "../submit/backend.ts";
 import { readConfiguration, type ConfigurationInput } from "./configuration.ts";
 import { loadAdapter } from "./load-adapter.ts";
-import { stderrLogger } from "../values/log.ts";
+import { guardedLogger, stderrLogger } from "../values/log.ts";
 
 /** What `getBackend` takes; each is over its variable, and that over the configuration file. */
 export interface GetBackendOptions extends BackendOptions, Pick<ConfigurationInput, "config"> {
@@ -34,7 +34,7 @@ export function getBackend(options?: GetBackendOptions): Promise<TaskBackend> {
 }
 
 async function connect(options: GetBackendOptions, onClose: () => void): Promise<TaskBackend> {
-  const log = options.log ?? stderrLogger();
+  const log = guardedLogger(options.log ?? stderrLogger());
   const configuration = await readConfiguration(options, process.env, process.cwd());
   if (configuration.typeFrom === "the default") log.info("TASK_BACKEND_TYPE is not set: using sqlite");
   const adapter = await loadAdapter(configuration, process.env, log);

@@ -5,7 +5,9 @@ import type { Logger } from "../values/log.ts";
 import { Lru } from "../values/lru.ts";
 import type { RunId, Tick, TickResult } from "../port/port.ts";
 import type { PayloadCheck } from "../submit/requirements.ts";
+import { TaskCancelledError } from "../values/errors.ts";
 import { LiveRun } from "./live-run.ts";
+import { signalsFirst } from "./signals-first.ts";
 
 export interface AdvanceOptions {
   readonly definitions: DefinitionSet;
@@ -26,18 +28,44 @@ export interface Advance {
 }
 
 const RETRY_FIRST_MS = 500;
-const RETRY_MAX_MS = 30_000;
+export const RETRY_MAX_MS = 30_000;
 
 export function createAdvance(options: AdvanceOptions): Advance {
-  const { definitions, check, log, maxLiveRuns = 2_000, now = Date.now } = options;
+  const { definitions, check, log, maxLiveRuns = 2_000, now = Date.now, onStray = () => {} } = options;
   const live = new Lru<RunId, LiveRun>(maxLiveRuns);
+  /** Runs whose function went on outside of a tick: this code would do so again, and look healthy until then. */
+  const strayed = new Lru<RunId, LiveRun>(maxLiveRuns);
+  /** A tick that is asked again while it is under way waits for it. */
+  const underWay = new Map<RunId, Promise<TickResult>>();
 
-  const advance = async (tick: Tick): Promise<TickResult> => {
+  const advance = (tick: Tick): Promise<TickResult> => {
+    const before = underWay.get(tick.id);
+    const answered = before
+      ? before.then(
+          () => advanceNow(tick),
+          () => advanceNow(tick),
+        )
+      : advanceNow(tick);
+    underWay.set(tick.id, answered);
+    const forget = (): void => {
+      if (underWay.get(tick.id) === answered) underWay.delete(tick.id);
+    };
+    answered.then(forget, forget);
+    return answered;
+  };
+
+  const advanceNow = async (tick: Tick): Promise<TickResult> => {
     const definition = definitions.find(tick.name, tick.version);
     if (definition?.kind !== "workflow") return { do: "release", delayMs: RELEASE_MS };
+    const stray = strayed.get(tick.id);
+    if (stray?.fault) {
+      live.delete(tick.id);
+      return halt(stray.fault, stray.cancelled || tick.entries.some(({ type }) => type === "cancel"), tick);
+    }
     let run = live.get(tick.id);
     if (tick.from === 0 && run?.position !== 0) {
-      run = new LiveRun(definition, tick, { definitions, check, log, now });
+      const fresh = new LiveRun(definition, tick, { definitions, check, log, now, onStray: () => strays(fresh, tick.id) });
+      run = fresh;
       live.set(tick.id, run);
     }
     if (!run || run.position < tick.from || run.position > tick.from + tick.entries.length) return { do: "needJournal" };
@@ -49,16 +77,24 @@ export function createAdvance(options: AdvanceOptions): Advance {
     return result;
   };
 
+  const strays = (run: LiveRun, id: RunId): void => {
+    // One that was evicted, or has been answered for good, is nobody's any more.
+    if (live.get(id) !== run) return;
+    strayed.set(id, run);
+    onStray(id);
+  };
+
   const answer = (run: LiveRun, tick: Tick): TickResult => {
-    if (run.fault) return halt(run.fault, run, tick);
+    if (run.fault) return halt(run.fault, run.cancelled, tick);
+    if (run.ended && endsOverSignal(run, tick)) return { do: "needJournal", signalsFirst: true };
     if (run.ended) return settle(run, tick, run.ended);
-    if (!run.waiting) return halt(stalled(tick), run, tick);
+    if (!run.waiting) return halt(stalled(tick), run.cancelled, tick);
     const commands = run.commandsFrom(tick.commandsSeen);
     return commands ? { do: "wait", commands } : { do: "needJournal" };
   };
 
   const settle = (run: LiveRun, tick: Tick, ended: NonNullable<LiveRun["ended"]>): TickResult => {
-    if (run.cancelled) return cancelled(tick);
+    if (run.cancelled) return cancelled(tick, "thrown" in ended ? cleanupFailure(ended.thrown) : undefined);
     if ("thrown" in ended) return { do: "settle", status: "failed", error: { ...toErrorRecord(ended.thrown), retryable: false } };
     try {
       return { do: "complete", output: check(ended.output, `output of workflow "${tick.name}"`) };
@@ -68,13 +104,24 @@ export function createAdvance(options: AdvanceOptions): Advance {
   };
 
   /** A run that cannot go on with this code waits for other code, unless it was cancelled. */
-  const halt = (error: ErrorRecord, run: LiveRun, tick: Tick): TickResult => {
+  const halt = (error: ErrorRecord, isCancelled: boolean, tick: Tick): TickResult => {
     log.warn(error.message, { run: tick.id, workflow: tick.name, code: error.code });
-    if (run.cancelled) return cancelled(tick, error);
+    if (isCancelled) return cancelled(tick, error);
     return { do: "retry", delayMs: Math.min(RETRY_FIRST_MS * 2 ** tick.retries, RETRY_MAX_MS), error };
   };
 
   return { advance, evict: (id) => live.delete(id) };
+}
+
+/** A signal that came before the completion is committed: the function is asked again, with it before the timers that it may overtake. */
+function endsOverSignal(run: LiveRun, tick: Tick): boolean {
+  if (!run.missedSignal || run.cancelled) return false;
+  return signalsFirst(tick.entries, Math.max(tick.seen - tick.from, 0)) !== tick.entries;
+}
+
+/** What went wrong after the cancellation: the cancellation itself did not. */
+function cleanupFailure(thrown: unknown): ErrorRecord | undefined {
+  return thrown instanceof TaskCancelledError ? undefined : toErrorRecord(thrown);
 }
 
 function cancelled(tick: Tick, cause?: ErrorRecord): TickResult {

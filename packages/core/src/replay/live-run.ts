@@ -3,7 +3,7 @@ import { setImmediate as macrotask } from "node:timers/promises";
 import type { DefinitionSet } from "../define/definition-set.ts";
 import { isBranded, type Runnable, type WorkflowDefinition } from "../define/definition.ts";
 import { parseDuration, type Duration } from "../values/duration.ts";
-import { errorRecord, type ErrorRecord } from "../values/error-record.ts";
+import { errorRecord, toErrorRecord, type ErrorRecord } from "../values/error-record.ts";
 import { InvalidArgumentError, TaskCancelledError, TaskFailedError, TaskTimedOutError, WaitTimeoutError } from "../values/errors.ts";
 import type { Json } from "../values/json.ts";
 import { withFields, type Logger } from "../values/log.ts";
@@ -12,6 +12,7 @@ import { runRequest } from "../submit/request.ts";
 import type { PayloadCheck } from "../submit/requirements.ts";
 import { parseInput } from "../define/schema.ts";
 import type { StepOptions, WorkflowContext } from "../define/workflow.ts";
+import { inRun } from "../work/run-scope.ts";
 import { seededRandom } from "./random.ts";
 
 /** What a command does, before it is numbered. Distributes over the union. */
@@ -31,6 +32,8 @@ export interface LiveRunContext {
   readonly check: PayloadCheck;
   readonly log: Logger;
   readonly now: () => number;
+  /** Called when the function goes on outside of a tick, which only something that is not a wf call can bring about. */
+  readonly onStray: () => void;
 }
 
 /**
@@ -45,6 +48,8 @@ export class LiveRun {
   /** Set when the function asked for something else than the record. The run can then not go on here. */
   fault: ErrorRecord | undefined;
   cancelled = false;
+  /** Set when a signal came after the function had ended. */
+  missedSignal = false;
 
   readonly #workflow: WorkflowDefinition;
   readonly #context: LiveRunContext;
@@ -93,7 +98,10 @@ export class LiveRun {
     this.#feeding = false;
     if (!this.fault && this.#recorded.length > this.#issued.length) {
       const missing = this.#recorded[this.#issued.length] as string;
-      this.#differs(`the record goes on with ${describe(missing)}, and the function ${this.ended ? "has ended" : "does not ask for it"}`);
+      const thrown = this.ended && "thrown" in this.ended ? this.ended.thrown : undefined;
+      const instead = thrown !== undefined ? "has thrown instead" : this.ended ? "has ended" : "does not ask for it";
+      const cause = thrown === undefined ? undefined : toErrorRecord(thrown);
+      this.#differs(`the record goes on with ${describe(missing)}, and the function ${instead}`, cause);
     }
   }
 
@@ -122,16 +130,35 @@ export class LiveRun {
     };
     let parsed: unknown;
     try {
-      parsed = await parseInput(this.#workflow.schema, input, name);
+      parsed = await this.#inScope(() => parseInput(this.#workflow.schema, input, name));
     } catch (thrown) {
       this.ended = { thrown };
       return;
     }
-    void (async () => this.#workflow.handler(workflow, parsed as never))().then(
-      (output) => (this.ended = { output }),
-      (thrown: unknown) => (this.ended = { thrown }),
+    void this.#inScope(async () => this.#workflow.handler(workflow, parsed as never)).then(
+      (output) => this.#end({ output }),
+      (thrown: unknown) => this.#end({ thrown }),
     );
     await macrotask();
+  }
+
+  #inScope<T>(code: () => T): T {
+    return inRun({ id: this.#tick.id, name: this.#tick.name, kind: "workflow", log: this.#context.log }, code);
+  }
+
+  #end(ended: NonNullable<LiveRun["ended"]>): void {
+    this.ended = ended;
+    if (this.#feeding || this.fault) return;
+    const how = "thrown" in ended ? "threw" : "ended";
+    const cause = "thrown" in ended ? toErrorRecord(ended.thrown) : undefined;
+    this.#stray(`it ${how} while the wf calls that it had made were pending, after waiting for something that is not a wf call`, cause);
+  }
+
+  /** The function went on by itself: its next tick says so, and comes soon. */
+  #stray(how: string, cause?: ErrorRecord): void {
+    if (this.fault) return;
+    this.#differs(how, cause);
+    this.#context.onStray();
   }
 
   #quietLog(): Logger {
@@ -182,12 +209,21 @@ export class LiveRun {
         this.#issue(key, { do: "await", signal });
         return Promise.resolve(kept);
       }
+      const waiting = [...this.#pending].find(([, call]) => call.kind === "await" && call.name === signal);
+      if (waiting) this.#warnTwice(signal, waiting[0]);
       return this.#call({ kind: "await", name: signal, ...(timeoutMs !== undefined && { timeoutMs }) }, key, {
         do: "await",
         signal,
         ...(timeoutMs !== undefined && { untilMs: this.#context.now() + timeoutMs }),
       });
     });
+  }
+
+  #warnTwice(signal: string, n: number): void {
+    this.#quietLog().warn(
+      `Workflow "${this.#tick.name}" waits for signal "${signal}" with call ${this.#issued.length} while call ${n} still does: ` +
+        "a wait that lost a race goes on waiting; keep its promise and race it again.",
+    );
   }
 
   /** Numbers the operation, compares it with the record, and waits for its outcome. */
@@ -200,11 +236,11 @@ export class LiveRun {
     const n = this.#issued.push(key) - 1;
     const recorded = this.#recorded[n];
     if (!this.#feeding) {
-      this.#differs(`it asked for ${describe(key)} after waiting for something that is not a wf call`);
+      this.#stray(`it asked for ${describe(key)} after waiting for something that is not a wf call`);
     } else if (recorded === undefined) {
       this.#commands.push({ n, key, ...operation });
     } else if (recorded !== key) {
-      this.#differs(`call ${n} is ${describe(key)}, on record is ${describe(recorded)}`);
+      this.#differs(difference(n, key, recorded));
     }
     return n;
   }
@@ -212,18 +248,15 @@ export class LiveRun {
   #record(n: number, key: string): void {
     this.#recorded[n] = key;
     const issued = this.#issued[n];
-    if (issued !== undefined && issued !== key) this.#differs(`call ${n} is ${describe(issued)}, on record is ${describe(key)}`);
+    if (issued !== undefined && issued !== key) this.#differs(difference(n, issued, key));
   }
 
-  #differs(how: string): void {
+  #differs(how: string, cause?: ErrorRecord): void {
     const { name, version } = this.#tick;
-    this.fault ??= errorRecord(
-      "NonDeterminismError",
-      "NON_DETERMINISM",
+    const message =
       `Replay of workflow "${name}"${version === undefined ? "" : ` version "${version}"`} differs from its record: ${how}. ` +
-        "Between wf calls use no clock, randomness or I/O; give changed steps a new version, or run the code that fits.",
-      true,
-    );
+      "Between wf calls use no clock, randomness or I/O; give changed steps a new version, or run the code that fits.";
+    this.fault ??= { ...errorRecord("NonDeterminismError", "NON_DETERMINISM", message, true), ...(cause && { cause }) };
   }
 
   // ---- what the journal brings ----
@@ -240,7 +273,7 @@ export class LiveRun {
       case "fired":
         return this.#settle(entry.n, (call) => {
           if (call.kind === "sleep") call.resolve(undefined);
-          else call.reject(new WaitTimeoutError(`Signal "${call.name}"`, call.timeoutMs ?? 0));
+          else call.reject(replayed(new WaitTimeoutError(`Signal "${call.name}"`, call.timeoutMs ?? 0)));
         });
     }
   }
@@ -253,6 +286,10 @@ export class LiveRun {
   }
 
   #signal(name: string, payload: Json): void {
+    if (this.ended) {
+      this.missedSignal = true;
+      return;
+    }
     for (const [n, call] of this.#pending) {
       if (call.kind !== "await" || call.name !== name) continue;
       this.#pending.delete(n);
@@ -266,21 +303,29 @@ export class LiveRun {
   }
 
   #cancel(): void {
-    if (this.cancelled) return;
+    // A function that has ended sees no cancellation: its outcome stands.
+    if (this.cancelled || this.ended) return;
     this.cancelled = true;
     const calls = [...this.#pending];
     this.#pending.clear();
     for (const [n, call] of calls) {
       this.#issue(`cancel:${n}`, { do: "cancel", of: n });
-      call.reject(new TaskCancelledError(call.kind === "run" ? call.name : this.#tick.name));
+      call.reject(replayed(new TaskCancelledError(call.kind === "run" ? call.name : this.#tick.name)));
     }
   }
 }
 
 function finish(call: Pending, outcome: StepOutcome): void {
-  if (outcome.status === "completed") call.resolve(outcome.output);
-  else if (outcome.status === "cancelled") call.reject(new TaskCancelledError(call.name));
-  else call.reject(new (outcome.status === "timed_out" ? TaskTimedOutError : TaskFailedError)(call.name, undefined, outcome.error));
+  if (outcome.status === "completed") return call.resolve(outcome.output);
+  if (outcome.status === "cancelled") return call.reject(replayed(new TaskCancelledError(call.name, { step: true })));
+  const Failed = outcome.status === "timed_out" ? TaskTimedOutError : TaskFailedError;
+  call.reject(replayed(new Failed(call.name, undefined, outcome.error), outcome.error.stack));
+}
+
+/** The same stack at each replay, wherever that is made: the recorded one, or none. */
+function replayed<E extends Error>(error: E, recorded?: string): E {
+  error.stack = `${error.name}: ${error.message}${recorded === undefined ? "" : `\n    caused by ${recorded}`}`;
+  return error;
 }
 
 /** A bad argument rejects like any failing call, and takes no number. */
@@ -304,6 +349,21 @@ function quiet<T>(promise: Promise<T>): Promise<T> {
 
 function hash(input: Json): string {
   return createHash("sha1").update(JSON.stringify(input)).digest("base64url").slice(0, 16);
+}
+
+/** What of a call is not as it was: its kind, its name, or the part that is told apart. */
+function difference(n: number, issued: string, recorded: string): string {
+  const both = `call ${n} is ${describe(issued)}, on record is ${describe(recorded)}`;
+  const [kind, ...parts] = issued.split(":");
+  const [kindThen, ...partsThen] = recorded.split(":");
+  if (kind !== kindThen || (kind !== "sleep" && parts.slice(0, -1).join(":") !== partsThen.slice(0, -1).join(":"))) return both;
+  if (kind === "run") return `${both}: the same task with another input`;
+  if (kind === "await") return `${both}: another timeout, ${timeoutText(parts.at(-1))} instead of ${timeoutText(partsThen.at(-1))}`;
+  return kind === "sleep" ? `${both}: another duration` : both;
+}
+
+function timeoutText(text: string | undefined): string {
+  return text ? `${text} ms` : "none";
 }
 
 function describe(key: string): string {

@@ -14,7 +14,7 @@ import {
 } from "../values/errors.ts";
 import type { Headers } from "../values/json.ts";
 import { loadDefinitions, type LoadedModule } from "../config/load-definitions.ts";
-import { stderrLogger, type Logger } from "../values/log.ts";
+import { guardedLogger, stderrLogger, type Logger } from "../values/log.ts";
 import type { NativeOptions } from "../define/native.ts";
 import type { Adapter, Capabilities, RunRecord, RunRequest } from "../port/port.ts";
 import type { Priority } from "../values/priority.ts";
@@ -25,6 +25,7 @@ import { createRun, type Run, type SignalOptions } from "./run.ts";
 import { parseInput } from "../define/schema.ts";
 import { startWorker, type Worker, type WorkerOptions } from "../work/worker.ts";
 import { withSignal, withTimeout } from "../values/with-timeout.ts";
+import { currentRun } from "../work/run-scope.ts";
 
 /** Options of one submission. Retry policy and timeout belong to the definition. */
 export interface SubmitOptions {
@@ -73,14 +74,20 @@ export class TaskBackend implements AsyncDisposable {
   readonly #definitions: DefinitionSet;
   readonly #workers = new Set<Worker>();
   readonly #onClose: () => void;
+  /** Workers that start or end in the background. */
+  readonly #starting = new Set<Promise<unknown>>();
+  /** Ends the waits that are open when the backend closes. */
+  readonly #waits = new Set<(error: Error) => void>();
   #closing: Promise<void> | undefined;
+  /** Set once nothing may use the engine any more: until then the handlers that `close()` waits for may. */
+  #closed = false;
 
   /** @internal Use `getBackend` or `createBackend`. */
   constructor(adapter: Adapter, capabilities: Capabilities, options: BackendOptions, onClose: () => void) {
     this.capabilities = capabilities;
     this.#adapter = adapter;
     this.#check = payloadCheck(capabilities);
-    this.#log = options.log ?? stderrLogger();
+    this.#log = guardedLogger(options.log ?? stderrLogger());
     this.#callTimeoutMs = parseDuration(options.callTimeout ?? CALL_TIMEOUT_MS, "callTimeout");
     this.#definitions = new DefinitionSet(options.tasks);
     this.#onClose = onClose;
@@ -172,23 +179,38 @@ export class TaskBackend implements AsyncDisposable {
    * @throws InvalidArgumentError, UnsupportedCapabilityError, BackendUnavailableError
    */
   async startWorker(options: WorkerOptions = {}): Promise<Worker> {
-    this.#checkOpen("startWorker");
-    const worker = await startWorker(
+    if (this.#closing) throw new BackendClosedError("startWorker");
+    const starting = startWorker(
       {
         adapter: this.#adapter,
         definitions: this.#definitions,
         capabilities: this.capabilities,
         log: this.#log,
         call: (name, run) => this.#call(name, run),
+        track: (work) => this.#track(work),
       },
       options,
       () => this.#workers.delete(worker),
     );
+    this.#track(starting);
+    const worker: Worker = await starting;
+    if (this.#closing) {
+      await worker.stop({ grace: 0 });
+      throw new BackendClosedError("startWorker");
+    }
     this.#workers.add(worker);
     return worker;
   }
 
-  /** Stops the workers started here, each within its grace period, and frees every resource. */
+  #track(work: Promise<unknown>): void {
+    this.#starting.add(work);
+    void work.catch(() => {}).then(() => this.#starting.delete(work));
+  }
+
+  /**
+   * Stops the workers started here, each within its grace period, and frees every resource. The handlers that are still running
+   * may use the backend until they end; every other call, and what waits for an output then, rejects with BackendClosedError.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -200,8 +222,18 @@ export class TaskBackend implements AsyncDisposable {
 
   async #close(): Promise<void> {
     this.#onClose();
-    await Promise.all([...this.#workers].map((worker) => worker.stop()));
+    // Of a start that never answers nothing is known: the adapter's own end is all that is left.
+    while (this.#starting.size > 0) {
+      const starting = Promise.allSettled(this.#starting);
+      const late = new Error();
+      if ((await withTimeout(starting, this.#callTimeoutMs, () => late).catch(() => late)) === late) break;
+    }
+    const stopped = await Promise.allSettled([...this.#workers].map((worker) => worker.stop()));
+    this.#closed = true;
+    for (const end of this.#waits) end(new BackendClosedError("output"));
     await this.#adapter.close();
+    const failed = stopped.find((outcome) => outcome.status === "rejected");
+    if (failed) throw failed.reason;
   }
 
   async #submit(
@@ -266,12 +298,19 @@ export class TaskBackend implements AsyncDisposable {
     signal?.throwIfAborted();
     const late = (): Error => new WaitTimeoutError(`The output of run "${id}"`, timeoutMs as number);
     const unbounded = timeoutMs === undefined && signal === undefined;
-    const record = await (unbounded
-      ? this.#adapter.wait(id, undefined)
-      : withSignal((given) => this.#adapter.wait(id, given), timeoutMs, late, signal));
+    const record = await this.#untilClosed(
+      unbounded ? this.#adapter.wait(id, undefined) : withSignal((given) => this.#adapter.wait(id, given), timeoutMs, late, signal),
+    );
     if (!record) throw new RunNotFoundError(id);
     return outputOf(record);
   };
+
+  #untilClosed<T>(wait: Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.#waits.add(reject);
+      void wait.then(resolve, reject).then(() => this.#waits.delete(reject));
+    });
+  }
 
   async #record(call: string, id: string): Promise<RunRecord> {
     const record = await this.#call(call, () => this.#adapter.get(checkId(id)));
@@ -288,7 +327,7 @@ export class TaskBackend implements AsyncDisposable {
   }
 
   #checkOpen(call: string): void {
-    if (this.#closing) throw new BackendClosedError(call);
+    if (this.#closed || (this.#closing && !currentRun())) throw new BackendClosedError(call);
   }
 }
 

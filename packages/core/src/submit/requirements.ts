@@ -1,5 +1,7 @@
 import { UnsupportedCapabilityError } from "../values/errors.ts";
+import type { ErrorRecord } from "../values/error-record.ts";
 import { toJson, type Json } from "../values/json.ts";
+import { storableError } from "../values/storable.ts";
 import type { Capabilities, DefinitionSpec, Feature, RunRequest } from "../port/port.ts";
 
 /**
@@ -40,6 +42,15 @@ function requireText(capabilities: Capabilities, json: Json, what: string): void
     need("nullCharacters", `the ${what} holds a null character; encode it, in base64 for example`);
   if (/(?:^|[^\\])(?:\\\\)*\\ud[89a-f]/.test(text))
     need("loneSurrogates", `the ${what} holds half a surrogate pair; encode it, in base64 for example`);
+}
+
+/** Makes error records of one engine storable: what it cannot hold in a text is replaced. */
+export function storableFor({ features }: Capabilities): (error: ErrorRecord) => ErrorRecord {
+  const limits = {
+    nullCharacters: features.nullCharacters !== "unsupported",
+    loneSurrogates: features.loneSurrogates !== "unsupported",
+  };
+  return (error) => storableError(error, limits);
 }
 
 /** Refuses definitions whose policy the engine cannot carry out. @throws UnsupportedCapabilityError */

@@ -1,4 +1,4 @@
-import { NonRetryableError, TaskFailedError } from "./errors.ts";
+import { NonRetryableError, TaskCancelledError, TaskFailedError } from "./errors.ts";
 import { toJson, type Json } from "./json.ts";
 
 /** An error as it is stored and reported: the same on every engine for the same throw. */
@@ -13,29 +13,38 @@ export interface ErrorRecord {
   readonly step?: string;
   readonly stack?: string;
   readonly cause?: ErrorRecord;
+  /** Of an AggregateError, as `Promise.any` gives: the first ten. */
+  readonly errors?: readonly ErrorRecord[];
   /** The thrown error's `details`, when it is JSON. */
   readonly details?: Json;
 }
 
 const MAX_CAUSES = 5;
+const MAX_ERRORS = 10;
 const MAX_TEXT = 16_384;
+/** Of the errors inside an error: many of them must not make one that no store takes. */
+const MAX_INNER_TEXT = 2_048;
 
-/** Whatever a handler threw, as a record that JSON carries. */
+/** Whatever a handler threw, as a record that JSON carries. Never throws, whatever the value's getters do. */
 export function toErrorRecord(thrown: unknown, depth = 0): ErrorRecord {
   if (thrown instanceof TaskFailedError) {
     const step = thrown.failure.step === undefined ? thrown.task : `${thrown.task}/${thrown.failure.step}`;
     return { ...thrown.failure, step };
   }
-  const source = typeof thrown === "object" && thrown !== null ? (thrown as Record<string, unknown>) : {};
-  const cause = source["cause"];
-  const details = jsonOrNothing(source["details"]);
+  const limit = depth === 0 ? MAX_TEXT : MAX_INNER_TEXT;
+  const stack = read(thrown, "stack");
+  const cause = read(thrown, "cause");
+  const errors = depth < MAX_CAUSES ? errorsOf(thrown, depth) : [];
+  const details = jsonOrNothing(read(thrown, "details"));
   return {
-    name: text(source["name"]) ?? "Error",
-    message: messageOf(thrown, source["message"]),
-    code: text(source["code"]) ?? "TASK_FAILED",
+    name: text(read(thrown, "name"), limit) ?? "Error",
+    message: messageOf(thrown, limit),
+    code: text(read(thrown, "code"), limit) ?? "TASK_FAILED",
     retryable: !(thrown instanceof NonRetryableError),
-    ...(typeof source["stack"] === "string" && { stack: cut(source["stack"]) }),
+    ...(thrown instanceof TaskCancelledError && thrown.step && { step: thrown.task }),
+    ...(typeof stack === "string" && { stack: cut(stack, limit) }),
     ...(cause !== undefined && cause !== null && depth < MAX_CAUSES && { cause: toErrorRecord(cause, depth + 1) }),
+    ...(errors.length > 0 && { errors }),
     ...(details !== undefined && { details }),
   };
 }
@@ -56,17 +65,48 @@ export function cancelledRecord(name: string): ErrorRecord {
   return errorRecord("TaskCancelledError", "TASK_CANCELLED", `"${name}" was cancelled.`);
 }
 
-function messageOf(thrown: unknown, message: unknown): string {
-  if (typeof message === "string") return cut(message);
-  return typeof thrown === "object" && thrown !== null ? "An object without a message was thrown." : cut(String(thrown));
+/** What somebody threw, as one line for a log. Never throws. */
+export function describeThrown(thrown: unknown): string {
+  const { name, message } = toErrorRecord(thrown);
+  return `${name}: ${message}`;
 }
 
-function text(value: unknown): string | undefined {
-  return typeof value === "string" && value !== "" ? cut(value) : undefined;
+function messageOf(thrown: unknown, limit: number): string {
+  const message = read(thrown, "message");
+  if (typeof message === "string") return cut(message, limit);
+  if ((typeof thrown === "object" && thrown !== null) || typeof thrown === "function") return "An object without a message was thrown.";
+  return cut(String(thrown), limit);
 }
 
-function cut(value: string): string {
-  return value.length > MAX_TEXT ? `${value.slice(0, MAX_TEXT)}…` : value;
+/** A property of whatever was thrown: a getter may throw as well, and a revoked proxy does. */
+function read(thrown: unknown, property: string): unknown {
+  if (typeof thrown !== "object" || thrown === null) return undefined;
+  try {
+    return (thrown as Record<string, unknown>)[property];
+  } catch {
+    return undefined;
+  }
+}
+
+function errorsOf(thrown: unknown, depth: number): ErrorRecord[] {
+  const errors = read(thrown, "errors");
+  try {
+    if (!(thrown instanceof AggregateError) || !Array.isArray(errors)) return [];
+    return errors.slice(0, MAX_ERRORS).map((error) => toErrorRecord(error, depth + 1));
+  } catch {
+    return [];
+  }
+}
+
+function text(value: unknown, limit: number): string | undefined {
+  return typeof value === "string" && value !== "" ? cut(value, limit) : undefined;
+}
+
+/** Never between the halves of a surrogate pair. */
+function cut(value: string, limit: number): string {
+  if (value.length <= limit) return value;
+  const last = value.charCodeAt(limit - 1);
+  return `${value.slice(0, last >= 0xd800 && last <= 0xdbff ? limit - 1 : limit)}…`;
 }
 
 function jsonOrNothing(value: unknown): Json | undefined {

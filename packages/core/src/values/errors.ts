@@ -20,12 +20,16 @@ export class TaskBackendError extends Error {
   }
 
   static override [Symbol.hasInstance](this: ErrorClass, value: unknown): boolean {
-    // A user's own subclass carries no kind of its own: the prototype chain decides, as usual.
-    if (!Object.hasOwn(this, "kind") || this.kind === undefined) {
-      return typeof value === "object" && value !== null && Object.prototype.isPrototypeOf.call(this.prototype, value);
+    if (typeof value !== "object" || value === null) return false;
+    try {
+      // A user's own subclass carries no kind of its own: the prototype chain decides, as usual.
+      if (!Object.hasOwn(this, "kind") || this.kind === undefined) return Object.prototype.isPrototypeOf.call(this.prototype, value);
+      const kinds: unknown = Reflect.get(value, KINDS);
+      return Array.isArray(kinds) && kinds.includes(this.kind);
+    } catch {
+      // Handlers may throw anything, a revoked proxy too.
+      return false;
     }
-    const kinds: unknown = typeof value === "object" && value !== null ? Reflect.get(value, KINDS) : undefined;
-    return Array.isArray(kinds) && kinds.includes(this.kind);
   }
 }
 
@@ -200,9 +204,12 @@ export class TaskTimedOutError extends TaskFailedError {
 export class TaskCancelledError extends TaskBackendError {
   static override readonly kind = "TaskCancelledError";
   readonly task: string;
-  constructor(task: string) {
+  /** Whether `task` is a step of the workflow that sees this error. */
+  readonly step: boolean;
+  constructor(task: string, options: { step?: boolean } = {}) {
     super("TASK_CANCELLED", `"${task}" was cancelled.`);
     this.task = task;
+    this.step = options.step ?? false;
   }
 }
 

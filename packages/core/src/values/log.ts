@@ -1,3 +1,5 @@
+import { inspect } from "node:util";
+
 /** Where messages go. Any logger with these four fits behind a small wrapper. */
 export interface Logger {
   debug(message: string, fields?: LogFields): void;
@@ -11,21 +13,85 @@ export type LogFields = Readonly<Record<string, unknown>>;
 
 const LEVELS = ["debug", "info", "warn", "error"] as const;
 
-/** Writes one line a message to standard error, from `level` on. The logger of a backend that is given none. */
-export function stderrLogger(level: (typeof LEVELS)[number] = "info"): Logger {
-  const from = LEVELS.indexOf(level);
-  const at = (name: (typeof LEVELS)[number]) => (message: string, fields?: LogFields) => {
-    if (LEVELS.indexOf(name) < from) return;
-    process.stderr.write(`task-backend ${name}: ${message}${fields ? ` ${JSON.stringify(fields)}` : ""}\n`);
-  };
+type Level = (typeof LEVELS)[number];
+type Write = (message: string, fields?: LogFields) => void;
+
+function loggerOf(at: (level: Level) => Write): Logger {
   return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+}
+
+/** Writes one line a message to standard error, from `level` on. The logger of a backend that is given none. */
+export function stderrLogger(level: Level = "info"): Logger {
+  const from = LEVELS.indexOf(level);
+  return loggerOf((name) => (message, fields) => {
+    if (LEVELS.indexOf(name) < from) return;
+    process.stderr.write(`task-backend ${name}: ${message}${fields ? ` ${fieldsText(fields)}` : ""}\n`);
+  });
 }
 
 /** The same logger with fields that every message carries. */
 export function withFields(log: Logger, fields: LogFields): Logger {
-  const at = (name: (typeof LEVELS)[number]) => (message: string, more?: LogFields) => log[name](message, { ...fields, ...more });
-  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+  return loggerOf((level) => (message, more) => log[level](message, merged(fields, more)));
+}
+
+const GUARDED = new WeakSet<Logger>();
+
+/** The same logger, which never throws: what it does with a message must not cost the run that the message is about. */
+export function guardedLogger(log: Logger): Logger {
+  if (GUARDED.has(log)) return log;
+  const complain = (level: Level, message: string, thrown: unknown): void => {
+    process.stderr.write(`task-backend ${level}: ${message} (the logger failed: ${inspectSafely(thrown)})\n`);
+  };
+  const guarded = loggerOf((level) => (message, fields) => {
+    try {
+      const answer: unknown = log[level](message, fields);
+      if (answer instanceof Promise) answer.catch((error: unknown) => complain(level, message, error));
+    } catch (error) {
+      complain(level, message, error);
+    }
+  });
+  GUARDED.add(guarded);
+  return guarded;
 }
 
 /** Says nothing. */
 export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+
+function merged(fields: LogFields, more: LogFields | undefined): LogFields {
+  try {
+    return { ...fields, ...more };
+  } catch {
+    return { ...fields, unreadable: inspectSafely(more) };
+  }
+}
+
+/** One line of JSON; errors with what they carry, and in words what JSON does not hold. */
+function fieldsText(fields: LogFields): string {
+  const open: object[] = [];
+  function plain(this: unknown, _key: string, value: unknown): unknown {
+    if (typeof value === "bigint") return `${value}n`;
+    if (typeof value !== "object" || value === null) return value;
+    // The holder of this value is the innermost of those that are open.
+    while (open.length > 0 && open.at(-1) !== this) open.pop();
+    if (open.includes(value)) return "[circular]";
+    open.push(value);
+    if (!(value instanceof Error)) return value;
+    const { name, message, stack, cause } = value;
+    const error = { ...Object.fromEntries(Object.entries(value)), name, message, stack, ...(cause !== undefined && { cause }) };
+    open[open.length - 1] = error;
+    return error;
+  }
+  try {
+    return JSON.stringify(fields, plain);
+  } catch {
+    return inspectSafely(fields);
+  }
+}
+
+function inspectSafely(value: unknown): string {
+  try {
+    return inspect(value, { breakLength: Number.POSITIVE_INFINITY, depth: 3 });
+  } catch {
+    return "a value that cannot be printed";
+  }
+}

@@ -16,6 +16,7 @@ import type { PayloadCheck } from "../submit/requirements.ts";
 import { backoffMs } from "../define/retry.ts";
 import { parseInput } from "../define/schema.ts";
 import type { TaskContext } from "../define/task.ts";
+import { inRun } from "./run-scope.ts";
 
 /** How long a run that this worker cannot run stays away from it. */
 export const RELEASE_MS = 1_000;
@@ -23,7 +24,7 @@ export const RELEASE_MS = 1_000;
 /** What an attempt ended with, before the policy has its say. */
 type Ending = { output: Json } | { thrown: unknown } | { refused: ErrorRecord } | { interrupted: AbortReason | "timeout" };
 
-/** Runs one attempt and decides what its outcome means. Never throws. */
+/** Runs one attempt and decides what its outcome means. */
 export async function executeTask(task: TaskDefinition, attempt: Attempt, check: PayloadCheck, log: Logger): Promise<Decision> {
   const maxAttempts = task.retry.attempts;
   if (attempt.attempt > maxAttempts) {
@@ -45,20 +46,13 @@ function workerLost(name: string, attempts: number): ErrorRecord {
 async function runHandler(task: TaskDefinition, attempt: Attempt, check: PayloadCheck, log: Logger): Promise<Ending> {
   const { interruption } = attempt;
   if (interruption.reason !== undefined) return { interrupted: interruption.reason };
-  const signal = new LazySignal();
-  let interrupt: (ending: Ending) => void = () => {};
-  const interrupted = new Promise<Ending>((resolve) => (interrupt = resolve));
-  const abort = (why: AbortReason | "timeout"): void => {
-    interrupt({ interrupted: why });
-    signal.abort(abortError(task, why));
-  };
-  interruption.onAbort(() => abort(interruption.reason as AbortReason));
-  const timer = task.timeoutMs === undefined ? undefined : setTimeout(() => abort("timeout"), Math.min(task.timeoutMs, MAX_TIMER_MS));
+  const running = new RunningAttempt(task, attempt, check, log);
+  interruption.onAbort(() => running.abort(interruption.reason as AbortReason));
   try {
     // The race ends with the interruption: whatever the handler does later is ignored.
-    return await Promise.race([interrupted, callHandler(task, attempt, signal, check, log)]);
+    return await Promise.race([running.interrupted, running.run()]);
   } finally {
-    clearTimeout(timer);
+    running.end();
     interruption.onAbort(undefined);
   }
 }
@@ -86,11 +80,92 @@ class LazySignal {
   }
 }
 
-async function callHandler(task: TaskDefinition, attempt: Attempt, lazy: LazySignal, check: PayloadCheck, log: Logger): Promise<Ending> {
-  let output: unknown;
-  try {
-    const input = await parseInput(task.schema, attempt.input, task.name);
-    const context: TaskContext = {
+/** One attempt under way. */
+class RunningAttempt {
+  readonly interrupted: Promise<Ending>;
+  readonly #task: TaskDefinition;
+  readonly #attempt: Attempt;
+  readonly #check: PayloadCheck;
+  readonly #log: Logger;
+  readonly #lazy = new LazySignal();
+  #interrupt: (ending: Ending) => void = () => {};
+  #timer: NodeJS.Timeout | undefined;
+  /** By the monotonic clock. */
+  #deadline = Number.POSITIVE_INFINITY;
+  #ended = false;
+
+  constructor(task: TaskDefinition, attempt: Attempt, check: PayloadCheck, log: Logger) {
+    this.#task = task;
+    this.#attempt = attempt;
+    this.#check = check;
+    this.#log = withFields(log, { run: attempt.id, task: task.name, attempt: attempt.attempt });
+    this.interrupted = new Promise<Ending>((resolve) => (this.#interrupt = resolve));
+  }
+
+  abort(why: AbortReason | "timeout"): void {
+    this.#interrupt({ interrupted: why });
+    this.#lazy.abort(abortError(this.#task, why));
+  }
+
+  /** What the handler does from now on is its own affair. */
+  end(): void {
+    this.#ended = true;
+    clearTimeout(this.#timer);
+  }
+
+  async run(): Promise<Ending> {
+    const { id, name, kind } = { id: this.#attempt.id, name: this.#task.name, kind: "task" as const };
+    const fail = (thrown: unknown): void => this.#interrupt({ thrown });
+    // Reads what was thrown inside the scope: its getters are the user's code as well.
+    return inRun({ id, name, kind, log: this.#log, fail }, () => this.#callHandler());
+  }
+
+  async #callHandler(): Promise<Ending> {
+    const { task, input: given } = { task: this.#task, input: this.#attempt.input };
+    let input: unknown;
+    try {
+      input = await parseInput(task.schema, given, task.name);
+    } catch (thrown) {
+      return thrown instanceof InvalidInputError ? { refused: { ...toErrorRecord(thrown), retryable: false } } : { thrown };
+    }
+    let output: unknown;
+    try {
+      // The last thing before the handler: a process that is frozen between the two may begin what is another's.
+      const holds = this.#attempt.holds?.() ?? true;
+      if (holds !== true && !(await holds)) return { interrupted: "lost" };
+      // Interrupted by now, and known to be: nothing waits for this ending.
+      if (this.#lazy.aborted || this.#ended) return { interrupted: "lost" };
+      this.#startTimer();
+      output = await task.handler(input as never, this.#context());
+    } catch (thrown) {
+      return this.#inTime() ? { thrown } : { interrupted: "timeout" };
+    }
+    if (!this.#inTime()) return { interrupted: "timeout" };
+    try {
+      return { output: this.#check(output, `output of task "${task.name}"`) };
+    } catch (thrown) {
+      return { refused: invalidOutput(thrown) };
+    }
+  }
+
+  /** The timeout is the handler's: neither a slow schema nor a slow store takes from it. */
+  #startTimer(): void {
+    const { timeoutMs } = this.#task;
+    if (timeoutMs === undefined) return;
+    this.#deadline = performance.now() + timeoutMs;
+    this.#timer = setTimeout(() => this.abort("timeout"), Math.min(timeoutMs, MAX_TIMER_MS));
+  }
+
+  /** A handler that blocked the event loop ends before the timer could fire. */
+  #inTime(): boolean {
+    if (performance.now() < this.#deadline) return true;
+    this.abort("timeout");
+    return false;
+  }
+
+  #context(): TaskContext {
+    const { task, attempt, lazy } = { task: this.#task, attempt: this.#attempt, lazy: this.#lazy };
+    return {
       id: attempt.id,
       name: task.name,
       queue: attempt.queue,
@@ -100,25 +175,13 @@ async function callHandler(task: TaskDefinition, attempt: Attempt, lazy: LazySig
         return lazy.signal;
       },
       headers: attempt.headers,
-      log: withFields(log, { run: attempt.id, task: task.name, attempt: attempt.attempt }),
+      log: this.#log,
       progress: (value) => {
-        const json = check(value, `progress of task "${task.name}"`);
-        if (!lazy.aborted) attempt.progress(json);
+        const json = this.#check(value, `progress of task "${task.name}"`);
+        // What an earlier attempt left behind must not speak for a later one.
+        if (!lazy.aborted && !this.#ended) attempt.progress(json);
       },
     };
-    // The last thing before the handler: a process that is frozen between the two may begin what is another's.
-    const holds = attempt.holds?.() ?? true;
-    if (holds !== true && !(await holds)) return { interrupted: "lost" };
-    // Interrupted by now, and known to be: nothing waits for this ending.
-    if (lazy.aborted) return { interrupted: "lost" };
-    output = await task.handler(input as never, context);
-  } catch (thrown) {
-    return thrown instanceof InvalidInputError ? { refused: { ...toErrorRecord(thrown), retryable: false } } : { thrown };
-  }
-  try {
-    return { output: check(output, `output of task "${task.name}"`) };
-  } catch (thrown) {
-    return { refused: invalidOutput(thrown) };
   }
 }
 

@@ -1,11 +1,11 @@
 import type { DefinitionSet } from "../define/definition-set.ts";
-import type { ErrorRecord } from "../values/error-record.ts";
+import { describeThrown, toErrorRecord, type ErrorRecord } from "../values/error-record.ts";
 import { executeTask, RELEASE_MS } from "./execute-task.ts";
 import type { Logger } from "../values/log.ts";
-import type { Attempt, Capabilities, Decision, WorkerRuntime } from "../port/port.ts";
-import { createAdvance } from "../replay/advance.ts";
+import type { Attempt, Capabilities, Decision, TickResult, WorkerRuntime } from "../port/port.ts";
+import { createAdvance, RETRY_MAX_MS } from "../replay/advance.ts";
 import { specOf } from "../submit/request.ts";
-import { payloadCheck } from "../submit/requirements.ts";
+import { payloadCheck, storableFor } from "../submit/requirements.ts";
 
 /** What `onAttempt` is told: how one attempt of a task, or a workflow run, ended in this worker. */
 export interface AttemptEvent {
@@ -33,19 +33,37 @@ export interface RuntimeOptions {
 /** Core's side of one worker. */
 export function createRuntime({ definitions, capabilities, log, onAttempt }: RuntimeOptions): WorkerRuntime {
   const check = payloadCheck(capabilities);
+  const fits = storableFor(capabilities);
   let onStray: (id: string) => void = () => {};
   const { advance, evict } = createAdvance({ definitions, check, log, onStray: (id) => onStray(id) });
 
-  const execute = async (attempt: Attempt): Promise<Decision> => {
+  /** The application's hook, which costs nothing but itself. */
+  const tell = (event: AttemptEvent): void => {
+    const failed = (thrown: unknown): void =>
+      log.error(`onAttempt failed on the attempt of "${event.name}": ${describeThrown(thrown)}`, { run: event.id });
+    try {
+      const answer: unknown = onAttempt?.(event);
+      if (answer instanceof Promise) answer.catch(failed);
+    } catch (thrown) {
+      failed(thrown);
+    }
+  };
+
+  const decide = async (attempt: Attempt): Promise<Decision> => {
     const definition = definitions.find(attempt.name);
     if (definition?.kind !== "task") {
-      log.warn(`No task "${attempt.name}" here; the run is put back for a worker that has it`, { run: attempt.id, queue: attempt.queue });
+      log.warn(`No task "${attempt.name}" here; the run is released for a worker that has it`, { run: attempt.id, queue: attempt.queue });
       return { do: "release", delayMs: RELEASE_MS };
     }
+    return executeTask(definition, attempt, check, log);
+  };
+
+  const execute = async (attempt: Attempt): Promise<Decision> => {
     const startedAt = performance.now();
-    const decision = await executeTask(definition, attempt, check, log);
-    if (onAttempt && attempt.interruption.reason !== "lost") {
-      onAttempt({
+    const known = definitions.find(attempt.name)?.kind === "task";
+    const decision = withError(await decide(attempt).catch(failure), fits);
+    if (known && attempt.interruption.reason !== "lost") {
+      tell({
         id: attempt.id,
         name: attempt.name,
         queue: attempt.queue,
@@ -63,9 +81,9 @@ export function createRuntime({ definitions, capabilities, log, onAttempt }: Run
     log,
     execute,
     advance: async (tick) => {
-      const result = await advance(tick);
-      if (onAttempt && result.do !== "wait" && result.do !== "needJournal") {
-        onAttempt({ id: tick.id, name: tick.name, queue: tick.queue, kind: "workflow", ...outcomeOf(result) });
+      const result = withError(await advance(tick).catch(trouble), fits);
+      if (result.do !== "wait" && result.do !== "needJournal") {
+        tell({ id: tick.id, name: tick.name, queue: tick.queue, kind: "workflow", ...outcomeOf(result) });
       }
       return result;
     },
@@ -74,6 +92,20 @@ export function createRuntime({ definitions, capabilities, log, onAttempt }: Run
       onStray = listener;
     },
   };
+}
+
+/** What must not happen costs the run that it happens to, and no other. */
+function failure(thrown: unknown): { do: "settle"; status: "failed"; error: ErrorRecord } {
+  return { do: "settle", status: "failed", error: { ...toErrorRecord(thrown), retryable: false } };
+}
+
+/** A workflow is not failed for it: it is asked again. */
+function trouble(thrown: unknown): TickResult {
+  return { do: "retry", delayMs: RETRY_MAX_MS, error: toErrorRecord(thrown) };
+}
+
+function withError<R extends { readonly do: string }>(result: R, fits: (error: ErrorRecord) => ErrorRecord): R {
+  return "error" in result ? { ...result, error: fits(result.error as ErrorRecord) } : result;
 }
 
 type Outcome = Pick<AttemptEvent, "outcome" | "delayMs" | "error">;

@@ -5,8 +5,9 @@ import { checkName } from "../define/definition.ts";
 import { parseDuration, type Duration } from "../values/duration.ts";
 import { InvalidArgumentError } from "../values/errors.ts";
 import { withFields, type Logger } from "../values/log.ts";
-import type { Adapter, Capabilities, WorkerHandle } from "../port/port.ts";
+import type { Adapter, Capabilities, WorkerHandle, WorkerRequest, WorkerRuntime } from "../port/port.ts";
 import { requireDefinition } from "../submit/requirements.ts";
+import { guardProcess } from "./run-scope.ts";
 import { createRuntime, type AttemptEvent } from "./runtime.ts";
 
 export interface WorkerOptions {
@@ -39,6 +40,8 @@ interface WorkerParts {
   readonly capabilities: Capabilities;
   readonly log: Logger;
   readonly call: <T>(name: string, run: () => Promise<T>) => Promise<T>;
+  /** Takes note of work that goes on in the background, for the end to wait for. */
+  readonly track: (work: Promise<void>) => void;
 }
 
 export async function startWorker(parts: WorkerParts, options: WorkerOptions, onStop: () => void): Promise<Worker> {
@@ -60,12 +63,38 @@ export async function startWorker(parts: WorkerParts, options: WorkerOptions, on
   const runtime = createRuntime({ definitions: own, capabilities: parts.capabilities, log, ...(onAttempt && { onAttempt }) });
   for (const definition of runtime.definitions) requireDefinition(parts.capabilities, definition);
 
-  const handle: WorkerHandle = await parts.call("startWorker", () => parts.adapter.startWorker({ name, queues, concurrency }, runtime));
+  // What the handlers forget is theirs, until the last one has ended.
+  const unguard = guardProcess();
+  const handle = await start(parts, { name, queues, concurrency }, runtime).catch((error: unknown) => {
+    unguard();
+    throw error;
+  });
   const stop = async ({ grace }: { grace?: Duration } = {}): Promise<void> => {
-    await handle.stop(grace === undefined ? graceMs : parseDuration(grace, "The grace of stop()"));
-    onStop();
+    const givenMs = grace === undefined ? graceMs : parseDuration(grace, "The grace of stop()");
+    try {
+      await handle.stop(givenMs);
+    } finally {
+      unguard();
+      onStop();
+    }
   };
   return { name, queues, concurrency, healthy: () => handle.healthy(), stop, [Symbol.asyncDispose]: () => stop() };
+}
+
+/** A worker that starts too late for whoever asked for it is stopped again. */
+async function start({ adapter, call, track }: WorkerParts, request: WorkerRequest, runtime: WorkerRuntime): Promise<WorkerHandle> {
+  const starting = Promise.resolve().then(() => adapter.startWorker(request, runtime));
+  try {
+    return await call("startWorker", () => starting);
+  } catch (error) {
+    track(
+      starting.then(
+        (late) => late.stop(0),
+        () => {},
+      ),
+    );
+    throw error;
+  }
 }
 
 /** Host, queues and a short id, for people to tell workers apart. */
