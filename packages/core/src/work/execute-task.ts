@@ -7,6 +7,7 @@ import {
   InvalidInputError,
   NonRetryableError,
   RetryableError,
+  TaskBackendError,
   TaskCancelledError,
 } from "../values/errors.ts";
 import type { Json } from "../values/json.ts";
@@ -16,7 +17,7 @@ import type { PayloadCheck } from "../submit/requirements.ts";
 import { backoffMs } from "../define/retry.ts";
 import { parseInput } from "../define/schema.ts";
 import type { TaskContext } from "../define/task.ts";
-import { inRun } from "./run-scope.ts";
+import { inRun, type RunScope } from "./run-scope.ts";
 
 /** How long a run that this worker cannot run stays away from it. */
 export const RELEASE_MS = 1_000;
@@ -43,28 +44,17 @@ function workerLost(name: string, attempts: number): ErrorRecord {
   );
 }
 
-async function runHandler(task: TaskDefinition, attempt: Attempt, check: PayloadCheck, log: Logger): Promise<Ending> {
-  const { interruption } = attempt;
-  if (interruption.reason !== undefined) return { interrupted: interruption.reason };
-  const running = new RunningAttempt(task, attempt, check, log);
-  interruption.onAbort(() => running.abort(interruption.reason as AbortReason));
-  try {
-    // The race ends with the interruption: whatever the handler does later is ignored.
-    return await Promise.race([running.interrupted, running.run()]);
-  } finally {
-    running.end();
-    interruption.onAbort(undefined);
-  }
+function runHandler(task: TaskDefinition, attempt: Attempt, check: PayloadCheck, log: Logger): Promise<Ending> {
+  const { reason } = attempt.interruption;
+  if (reason !== undefined) return Promise.resolve({ interrupted: reason });
+  // The first ending counts: whatever the handler does after an interruption is ignored.
+  return new Promise((resolve) => new RunningAttempt(task, attempt, check, log, resolve).run());
 }
 
 /** The signal of a handler, made when it is first looked at: most handlers never do. */
 class LazySignal {
   #controller: AbortController | undefined;
   #error: Error | undefined;
-
-  get aborted(): boolean {
-    return this.#error !== undefined;
-  }
 
   get signal(): AbortSignal {
     if (!this.#controller) {
@@ -82,49 +72,52 @@ class LazySignal {
 
 /** One attempt under way. */
 class RunningAttempt {
-  readonly interrupted: Promise<Ending>;
   readonly #task: TaskDefinition;
   readonly #attempt: Attempt;
   readonly #check: PayloadCheck;
   readonly #log: Logger;
   readonly #lazy = new LazySignal();
-  #interrupt: (ending: Ending) => void = () => {};
+  readonly #resolve: (ending: Ending) => void;
   #timer: NodeJS.Timeout | undefined;
   /** By the monotonic clock. */
   #deadline = Number.POSITIVE_INFINITY;
   #ended = false;
 
-  constructor(task: TaskDefinition, attempt: Attempt, check: PayloadCheck, log: Logger) {
+  constructor(task: TaskDefinition, attempt: Attempt, check: PayloadCheck, log: Logger, resolve: (ending: Ending) => void) {
     this.#task = task;
     this.#attempt = attempt;
     this.#check = check;
     this.#log = withFields(log, { run: attempt.id, task: task.name, attempt: attempt.attempt });
-    this.interrupted = new Promise<Ending>((resolve) => (this.#interrupt = resolve));
+    this.#resolve = resolve;
   }
 
-  abort(why: AbortReason | "timeout"): void {
-    this.#interrupt({ interrupted: why });
+  run(): void {
+    const { interruption, id } = this.#attempt;
+    interruption.onAbort(() => this.#abort(interruption.reason as AbortReason));
+    const fail = (thrown: unknown): void => this.#end({ thrown });
+    const scope: RunScope = { id, name: this.#task.name, kind: "task", log: this.#log, fail };
+    void inRun(scope, () => this.#callHandler()).then((ending) => this.#end(ending));
+  }
+
+  #abort(why: AbortReason | "timeout"): void {
+    this.#end({ interrupted: why });
     this.#lazy.abort(abortError(this.#task, why));
   }
 
   /** What the handler does from now on is its own affair. */
-  end(): void {
+  #end(ending: Ending): void {
+    if (this.#ended) return;
     this.#ended = true;
     clearTimeout(this.#timer);
-  }
-
-  async run(): Promise<Ending> {
-    const { id, name, kind } = { id: this.#attempt.id, name: this.#task.name, kind: "task" as const };
-    const fail = (thrown: unknown): void => this.#interrupt({ thrown });
-    // Reads what was thrown inside the scope: its getters are the user's code as well.
-    return inRun({ id, name, kind, log: this.#log, fail }, () => this.#callHandler());
+    this.#attempt.interruption.onAbort(undefined);
+    this.#resolve(ending);
   }
 
   async #callHandler(): Promise<Ending> {
-    const { task, input: given } = { task: this.#task, input: this.#attempt.input };
-    let input: unknown;
+    const task = this.#task;
+    let { input }: { input: unknown } = this.#attempt;
     try {
-      input = await parseInput(task.schema, given, task.name);
+      if (task.schema) input = await parseInput(task.schema, input, task.name);
     } catch (thrown) {
       return thrown instanceof InvalidInputError ? { refused: { ...toErrorRecord(thrown), retryable: false } } : { thrown };
     }
@@ -134,7 +127,7 @@ class RunningAttempt {
       const holds = this.#attempt.holds?.() ?? true;
       if (holds !== true && !(await holds)) return { interrupted: "lost" };
       // Interrupted by now, and known to be: nothing waits for this ending.
-      if (this.#lazy.aborted || this.#ended) return { interrupted: "lost" };
+      if (this.#ended) return { interrupted: "lost" };
       this.#startTimer();
       output = await task.handler(input as never, this.#context());
     } catch (thrown) {
@@ -153,18 +146,20 @@ class RunningAttempt {
     const { timeoutMs } = this.#task;
     if (timeoutMs === undefined) return;
     this.#deadline = performance.now() + timeoutMs;
-    this.#timer = setTimeout(() => this.abort("timeout"), Math.min(timeoutMs, MAX_TIMER_MS));
+    this.#timer = setTimeout(() => this.#abort("timeout"), Math.min(timeoutMs, MAX_TIMER_MS));
   }
 
   /** A handler that blocked the event loop ends before the timer could fire. */
   #inTime(): boolean {
     if (performance.now() < this.#deadline) return true;
-    this.abort("timeout");
+    this.#abort("timeout");
     return false;
   }
 
   #context(): TaskContext {
-    const { task, attempt, lazy } = { task: this.#task, attempt: this.#attempt, lazy: this.#lazy };
+    const task = this.#task;
+    const attempt = this.#attempt;
+    const lazy = this.#lazy;
     return {
       id: attempt.id,
       name: task.name,
@@ -179,7 +174,7 @@ class RunningAttempt {
       progress: (value) => {
         const json = this.#check(value, `progress of task "${task.name}"`);
         // What an earlier attempt left behind must not speak for a later one.
-        if (!lazy.aborted && !this.#ended) attempt.progress(json);
+        if (!this.#ended) attempt.progress(json);
       },
     };
   }
@@ -188,7 +183,9 @@ class RunningAttempt {
 /** The record of an output that cannot be stored. */
 export function invalidOutput(thrown: unknown): ErrorRecord {
   const record = toErrorRecord(thrown);
-  return { ...record, code: record.code === "INVALID_PAYLOAD" ? "INVALID_OUTPUT" : record.code, retryable: false };
+  // What the engine refuses keeps its code; what cannot be read at all, for a getter that throws, is no output either.
+  const refused = thrown instanceof TaskBackendError && record.code !== "INVALID_PAYLOAD";
+  return { ...record, code: refused ? record.code : "INVALID_OUTPUT", retryable: false };
 }
 
 function abortError(task: TaskDefinition, why: AbortReason | "timeout"): Error {
