@@ -1,0 +1,45 @@
+import { MAX_TIMER_MS } from "../values/duration.ts";
+
+export interface ShutdownSteps {
+  /** Ends the attempts that are under way, with the reason `"shutdown"`: the grace period is over. */
+  abort(): void;
+  /** Waits until nothing is under way, then frees what the worker has. Called once. */
+  finish(): Promise<void>;
+}
+
+/** The stop of a worker: no new claims, a grace period for what runs, then the abort. A later call may shorten the grace period. */
+export class Shutdown {
+  readonly #steps: ShutdownSteps;
+  #timer: NodeJS.Timeout | undefined;
+  #stopped: Promise<void> | undefined;
+  #aborting = false;
+
+  constructor(steps: ShutdownSteps) {
+    this.#steps = steps;
+  }
+
+  /** Whether the worker takes no more runs. */
+  get stopping(): boolean {
+    return this.#stopped !== undefined;
+  }
+
+  /** Whether the grace period is over: what begins now must be aborted as well. */
+  get aborting(): boolean {
+    return this.#aborting;
+  }
+
+  stop(graceMs: number): Promise<void> {
+    clearTimeout(this.#timer);
+    const abort = (): void => {
+      this.#aborting = true;
+      this.#steps.abort();
+    };
+    if (graceMs > 0) this.#timer = setTimeout(abort, Math.min(graceMs, MAX_TIMER_MS));
+    // Set before the steps run: they ask whether the worker is stopping.
+    this.#stopped ??= Promise.resolve()
+      .then(() => this.#steps.finish())
+      .finally(() => clearTimeout(this.#timer));
+    if (graceMs <= 0) abort();
+    return this.#stopped;
+  }
+}
