@@ -28,10 +28,18 @@ export class PostgresJournal implements JournalStore<OwnedRun> {
     return { entries: journal.map((entry) => JSON.parse(entry) as JournalEntry), seen, commandsSeen, retries };
   }
 
-  commit({ id, owner }: OwnedRun, seen: number, answer: Answer): Promise<"done" | "more" | "lost"> {
+  commit(
+    { id, owner }: OwnedRun,
+    seen: number,
+    answer: Answer,
+    reordered: readonly JournalEntry[] = [],
+  ): Promise<"done" | "more" | "lost"> {
     return this.#database.transaction(async (sql) => {
       const run = await lockOwned(sql, id, owner);
       if (!run) return "lost";
+      if (endsOverSignals(answer) && (await signalSince(sql, run, seen))) return "more";
+      for (const [index, entry] of reordered.entries())
+        await sql("UPDATE journal SET entry = $3 WHERE run = $1 AND position = $2", [id, run.seen + index, JSON.stringify(entry)]);
       if (answer.do === "wait") return this.#wait(sql, run, seen, answer.commands);
       if (answer.do === "complete") await settle(sql, run, { status: "completed", output: answer.output });
       else if (answer.do === "settle") await settle(sql, run, answer);
@@ -75,4 +83,15 @@ export class PostgresJournal implements JournalStore<OwnedRun> {
     } else if (command.untilMs !== undefined)
       await sql("INSERT INTO timers (run, n, due_at) VALUES ($1, $2, $3)", [run.id, command.n, command.untilMs]);
   }
+}
+
+/** What ends a run is not carried out over a signal that was accepted since; a cancelled one ends as it is. */
+function endsOverSignals(answer: Answer): boolean {
+  return answer.do === "complete" || (answer.do === "settle" && answer.status === "failed");
+}
+
+async function signalSince(sql: Sql, run: Row, seen: number): Promise<boolean> {
+  if (run.entries <= seen) return false;
+  const rows = await sql<{ entry: string }>("SELECT entry FROM journal WHERE run = $1 AND position >= $2", [run.id, seen]);
+  return rows.some(({ entry }) => (JSON.parse(entry) as JournalEntry).type === "signal");
 }

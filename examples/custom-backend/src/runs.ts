@@ -1,9 +1,11 @@
 import { randomUUID } from "node:crypto";
 import {
   cancelledRecord,
+  corruptRecord,
   definitionKey,
   PRIORITIES,
   type ErrorRecord,
+  type Headers,
   type Json,
   type JournalEntry,
   type RunRecord,
@@ -27,6 +29,8 @@ export interface Row {
   readonly kind: "task" | "workflow";
   readonly name: string;
   readonly version: string | null;
+  /** Whether it was submitted with its definition: by name only, a worker decides what it is. */
+  readonly known: boolean;
   readonly queue: string;
   readonly priority: number;
   readonly headers: string;
@@ -69,6 +73,7 @@ export async function insertRuns(
     parent: parent?.id,
     parent_n: parent?.n,
     definition: definitionKey(request),
+    known: request.definition !== undefined,
     priority: PRIORITIES.indexOf(request.priority),
     // As JSON, which holds any string.
     idempotency_key: request.idempotencyKey === undefined ? undefined : JSON.stringify(request.idempotencyKey),
@@ -86,8 +91,8 @@ export async function insertRuns(
     ]);
   }
   const inserted = await sql<{ id: string }>(
-    `INSERT INTO runs (id, parent, parent_n, kind, name, version, definition, queue, priority, idempotency_key, headers, input, run_at, state, status, submitted_at)
-     SELECT id, parent, parent_n, kind, name, version, definition, queue, priority, idempotency_key, headers, input, run_at,
+    `INSERT INTO runs (id, parent, parent_n, kind, name, version, definition, known, queue, priority, idempotency_key, headers, input, run_at, state, status, submitted_at)
+     SELECT id, parent, parent_n, kind, name, version, definition, known, queue, priority, idempotency_key, headers, input, run_at,
        CASE WHEN run_at > now_ms() THEN 'delayed' ELSE 'ready' END, CASE WHEN run_at > now_ms() THEN 'scheduled' ELSE 'pending' END, now_ms()
      FROM json_populate_recordset(NULL::runs, $1) WITH ORDINALITY ORDER BY ordinality
      ON CONFLICT (name, queue, idempotency_key) DO NOTHING RETURNING id`,
@@ -119,6 +124,29 @@ export async function lockOwned(sql: Sql, id: string, owner: string): Promise<Ro
   return run?.owner === owner && run.state === "active" ? run : undefined;
 }
 
+interface Timer {
+  readonly run: string;
+  readonly n: number;
+  readonly due_at: number;
+}
+
+/** What has happened to a workflow, after the deadlines that passed before it: whether or not a worker was up then. */
+async function happen(sql: Sql, id: string, entry: JournalEntry & { readonly atMs: number }): Promise<void> {
+  const due = await sql<Timer>("SELECT * FROM timers WHERE run = $1 AND due_at <= $2 ORDER BY due_at, n", [id, entry.atMs]);
+  for (const timer of due) await fire(sql, timer, entry.atMs);
+  await append(sql, id, entry);
+}
+
+async function fire(sql: Sql, { run, n, due_at: dueMs }: Timer, atMs: number): Promise<void> {
+  const fired = await sql("DELETE FROM timers WHERE run = $1 AND n = $2 RETURNING n", [run, n]);
+  if (fired.length > 0) await append(sql, run, { type: "fired", n, atMs, dueMs });
+}
+
+/** Makes a workflow that waits ready for a tick. */
+export async function wake(sql: Sql, id: string): Promise<void> {
+  await sql("UPDATE runs SET state = 'ready' WHERE id = $1 AND state = 'parked'", [id]);
+}
+
 /** Adds to a workflow's journal and wakes it. Nothing for settled runs. */
 async function append(sql: Sql, id: string, entry: JournalEntry): Promise<void> {
   await sql(
@@ -139,7 +167,7 @@ export async function settle(sql: Sql, run: Row, outcome: StepOutcome, attempts:
     [run.id, outcome.status, completed ? JSON.stringify(outcome.output) : null, completed ? null : JSON.stringify(outcome.error), attempts],
   );
   if (run.parent !== null && run.parent_n !== null)
-    await append(sql, run.parent, { type: "settled", n: run.parent_n, atMs: done?.finished_at ?? 0, outcome });
+    await happen(sql, run.parent, { type: "settled", n: run.parent_n, atMs: done?.finished_at ?? 0, outcome });
   if (run.kind === "task") return;
   for (const table of ["journal", "timers", "signal_ids"]) await sql(`DELETE FROM ${table} WHERE run = $1`, [run.id]);
   const children = await sql<{ id: string }>("SELECT id FROM runs WHERE parent = $1 AND state <> 'settled' ORDER BY id", [run.id]);
@@ -164,7 +192,7 @@ export async function cancel(sql: Sql, id: string): Promise<"requested" | "settl
   // A workflow that waits for fitting code hears of it as well.
   const wakes = run.kind === "workflow" && run.state === "delayed";
   await sql("UPDATE runs SET cancel_requested = true, state = CASE WHEN $2 THEN 'ready' ELSE state END WHERE id = $1", [id, wakes]);
-  if (run.kind === "workflow") await append(sql, id, { type: "cancel", atMs: Date.now() });
+  if (run.kind === "workflow") await happen(sql, id, { type: "cancel", atMs: await nowMs(sql) });
   return "requested";
 }
 
@@ -177,7 +205,7 @@ export async function signal(
   if (!run) return "unknown";
   if (run.state === "settled") return "settled";
   // Known by name only, a run has no kind before a worker has taken it.
-  if (run.kind === "task" && run.started_at !== null) return "not-a-workflow";
+  if (run.kind === "task" && (run.known || run.started_at !== null)) return "not-a-workflow";
   if (dedupeId !== undefined) {
     const fresh = await sql("INSERT INTO signal_ids (run, dedupe_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING run", [
       id,
@@ -185,7 +213,7 @@ export async function signal(
     ]);
     if (fresh.length === 0) return "accepted";
   }
-  await append(sql, id, { type: "signal", name, payload, atMs: Date.now() });
+  await happen(sql, id, { type: "signal", name, payload, atMs: await nowMs(sql) });
   return "accepted";
 }
 
@@ -195,11 +223,10 @@ export async function promoteDue(sql: Sql): Promise<number | undefined> {
     `UPDATE runs SET state = 'ready', status = CASE status WHEN 'scheduled' THEN 'pending' ELSE status END
      WHERE id IN (SELECT id FROM runs WHERE state = 'delayed' AND run_at <= now_ms() FOR UPDATE SKIP LOCKED)`,
   );
-  const due = await sql<{ run: string; n: number; due_at: number }>("SELECT * FROM timers WHERE due_at <= now_ms() ORDER BY due_at");
-  for (const { run, n, due_at: atMs } of due) {
-    const free = await sql("SELECT FROM runs WHERE id = $1 FOR UPDATE SKIP LOCKED", [run]);
-    const fired = free.length > 0 && (await sql("DELETE FROM timers WHERE run = $1 AND n = $2 RETURNING n", [run, n]));
-    if (fired && fired.length > 0) await append(sql, run, { type: "fired", n, atMs });
+  const due = await sql<Timer>("SELECT * FROM timers WHERE due_at <= now_ms() ORDER BY due_at, n");
+  for (const timer of due) {
+    const free = await sql("SELECT FROM runs WHERE id = $1 FOR UPDATE SKIP LOCKED", [timer.run]);
+    if (free.length > 0) await fire(sql, timer, await nowMs(sql));
   }
   const [next] = await sql<{ ms: number | null }>(
     `SELECT least((SELECT min(run_at) FROM runs WHERE state = 'delayed'), (SELECT min(due_at) FROM timers)) - now_ms() AS ms`,
@@ -233,10 +260,45 @@ export function toRecord(row: Row): RunRecord {
     status: due ? "pending" : row.status,
     attempts: row.attempts,
     submittedAtMs: row.submitted_at,
-    ...(row.progress !== null && { progress: JSON.parse(row.progress) as Json }),
     ...(row.started_at !== null && { startedAtMs: row.started_at }),
     ...(row.finished_at !== null && { finishedAtMs: row.finished_at }),
-    ...(row.output !== null && { output: JSON.parse(row.output) as Json }),
-    ...(row.error !== null && { error: JSON.parse(row.error) as ErrorRecord }),
+    ...payloadsOf(row),
   };
+}
+
+/** A record that cannot be read must not hide that its run is there. */
+function payloadsOf(row: Row): Pick<RunRecord, "progress" | "output" | "error"> & { status?: RunStatus } {
+  try {
+    return {
+      ...(row.progress !== null && { progress: JSON.parse(row.progress) as Json }),
+      ...(row.output !== null && { output: JSON.parse(row.output) as Json }),
+      ...(row.error !== null && { error: JSON.parse(row.error) as ErrorRecord }),
+    };
+  } catch (cause) {
+    return { ...(row.finished_at !== null && { status: "failed" }), error: corruptRecord(`The record of run "${row.id}"`, cause) };
+  }
+}
+
+interface Envelope {
+  readonly input: Json;
+  readonly headers: Headers;
+  readonly previousError?: ErrorRecord;
+}
+
+/** What a worker needs of a run that it has claimed, or why that cannot be read. */
+export function envelopeOf({ input, headers, error }: Row): Envelope | { readonly corrupt: unknown } {
+  try {
+    return {
+      input: JSON.parse(input) as Json,
+      headers: JSON.parse(headers) as Headers,
+      ...(error !== null && { previousError: JSON.parse(error) as ErrorRecord }),
+    };
+  } catch (corrupt) {
+    return { corrupt };
+  }
+}
+
+async function nowMs(sql: Sql): Promise<number> {
+  const [row] = await sql<{ now: number }>("SELECT now_ms() AS now");
+  return row?.now ?? Date.now();
 }

@@ -17,6 +17,7 @@ export function ddl(schema: string): string {
       name text NOT NULL,
       version text,
       definition text NOT NULL,
+      known bool NOT NULL,
       queue text NOT NULL,
       priority int NOT NULL,
       idempotency_key text,

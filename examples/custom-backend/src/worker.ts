@@ -3,23 +3,26 @@ import { setTimeout as pause } from "node:timers/promises";
 import {
   createDrive,
   definitionKey,
+  BackendUnavailableError,
+  corruptRecord,
   Interruption,
-  MAX_TIMER_MS,
+  Intervals,
+  PRIORITIES,
+  refusedRecord,
+  Shutdown,
+  storeOutcome,
   type AbortReason,
   type Decision,
-  type ErrorRecord,
-  type Headers,
   type Json,
   type TickResult,
   type WorkerHandle,
   type WorkerRequest,
   type WorkerRuntime,
-  type DrivenRun,
 } from "@task-backend/core/adapter";
 import type { Database, News, Sql } from "./database.ts";
 import { PostgresJournal, type OwnedRun } from "./journal.ts";
 import type { Settings } from "./options.ts";
-import { cancelled, lockOwned, promoteDue, recover, settle, type Row } from "./runs.ts";
+import { cancelled, envelopeOf, lockOwned, promoteDue, recover, settle, wake, type Row } from "./runs.ts";
 
 /** Workflow runs that are taken further at a time: they wait for the database, not for work. */
 const TICKS = 20;
@@ -57,7 +60,8 @@ export class PostgresWorker implements WorkerHandle {
   readonly #running = new Map<string, Interruption>();
   /** By run id: tasks, and ticks of workflows. */
   readonly #held = new Map<string, Promise<void>>();
-  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #intervals: Intervals;
+  readonly #shutdown = new Shutdown({ abort: () => this.#abortAll("shutdown"), finish: () => this.#finish() });
   readonly #unsubscribe: () => void;
   #owner = randomUUID();
   /** By the monotonic clock. */
@@ -68,11 +72,7 @@ export class PostgresWorker implements WorkerHandle {
   #again = false;
   /** By the monotonic clock. */
   #doubtsUntil = 0;
-  #stopping = false;
-  #aborting = false;
   #due: NodeJS.Timeout | undefined;
-  #grace: NodeJS.Timeout | undefined;
-  #stopped: Promise<void> | undefined;
 
   private constructor(database: Database, settings: Settings, request: WorkerRequest, runtime: WorkerRuntime) {
     this.#database = database;
@@ -80,42 +80,44 @@ export class PostgresWorker implements WorkerHandle {
     this.#request = request;
     this.#runtime = runtime;
     this.#drive = createDrive(runtime, new PostgresJournal(database, settings.retentionMs));
+    this.#intervals = new Intervals(runtime.log);
     this.#unsubscribe = database.onNews((news) => this.#hear(news));
+    // A workflow's function went on outside of a tick: the next one says so.
+    runtime.onStray((id) => {
+      wake(database.sql, id).catch((error: unknown) => runtime.log.warn(`Workflow run ${id} was not woken: ${(error as Error).message}`));
+    });
   }
 
   static async start(database: Database, settings: Settings, request: WorkerRequest, runtime: WorkerRuntime): Promise<PostgresWorker> {
     const worker = new PostgresWorker(database, settings, request, runtime);
-    await database.sql("INSERT INTO workers (id, lease_until) VALUES ($1, now_ms() + $2::float8)", [worker.#owner, settings.leaseMs]);
+    try {
+      await database.sql("INSERT INTO workers (id, lease_until) VALUES ($1, now_ms() + $2::float8)", [worker.#owner, settings.leaseMs]);
+    } catch (error) {
+      worker.#unsubscribe();
+      throw error;
+    }
     worker.#renewedAt = performance.now();
-    worker.#every(settings.leaseMs / 3, "renew the lease", () => worker.#beat());
-    worker.#every(LOOKS_MS, "look for runs", async () => worker.#pump());
-    worker.#every(2 * LOOKS_MS, "look for unknown names", () => worker.#warn());
-    worker.#every(Math.min(settings.retentionMs, 30_000), "forget old runs", () => database.sql(PRUNE, [settings.retentionMs]));
+    worker.#intervals.every(settings.leaseMs / 3, "renew the lease", () => worker.#beat());
+    worker.#intervals.every(LOOKS_MS, "look for runs", () => worker.#pump());
+    worker.#intervals.every(2 * LOOKS_MS, "look for unknown names", () => worker.#warn());
+    worker.#intervals.every(Math.min(settings.retentionMs, 30_000), "forget old runs", () => database.sql(PRUNE, [settings.retentionMs]));
     worker.#pump();
     return worker;
   }
 
   healthy(): boolean {
-    return !this.#stopping && performance.now() - this.#renewedAt < this.#settings.leaseMs;
+    return !this.#shutdown.stopping && performance.now() - this.#renewedAt < this.#settings.leaseMs;
   }
 
   stop(graceMs: number): Promise<void> {
-    this.#stopping = true;
-    clearTimeout(this.#grace);
-    const abort = (): void => {
-      this.#aborting = true;
-      this.#abortAll("shutdown");
-    };
-    if (graceMs === 0) abort();
-    else this.#grace = setTimeout(abort, Math.min(graceMs, MAX_TIMER_MS));
-    this.#stopped ??= this.#finish();
-    return this.#stopped;
+    return this.#shutdown.stop(graceMs);
   }
 
   async #finish(): Promise<void> {
     await this.#claiming;
     while (this.#held.size > 0) await Promise.all(this.#held.values());
-    for (const timer of [this.#grace, this.#due, ...this.#timers]) clearTimeout(timer);
+    clearTimeout(this.#due);
+    this.#intervals.stop();
     this.#unsubscribe();
     // Ended, not deleted: should anything be left, others find it.
     await this.#database.sql("UPDATE workers SET lease_until = 0 WHERE id = $1", [this.#owner]).catch(() => {});
@@ -134,12 +136,12 @@ export class PostgresWorker implements WorkerHandle {
     this.#again = true;
     this.#claiming ??= this.#claimAll().finally(() => {
       this.#claiming = undefined;
-      if (this.#again && !this.#stopping) this.#pump();
+      if (this.#again && !this.#shutdown.stopping) this.#pump();
     });
   }
 
   async #claimAll(): Promise<void> {
-    while (this.#again && !this.#stopping) {
+    while (this.#again && !this.#shutdown.stopping) {
       this.#again = false;
       try {
         await this.#claim();
@@ -165,7 +167,8 @@ export class PostgresWorker implements WorkerHandle {
       claim("workflow", workflows, TICKS - this.#ticking),
     ]);
     clearTimeout(this.#due);
-    if (dueMs !== undefined && !this.#stopping) this.#due = setTimeout(() => this.#pump(), Math.min(Math.max(dueMs, SOON_MS), LOOKS_MS));
+    if (dueMs !== undefined && !this.#shutdown.stopping)
+      this.#due = setTimeout(() => this.#pump(), Math.min(Math.max(dueMs, SOON_MS), LOOKS_MS));
     if (owner !== this.#owner) return;
     for (const row of claims.flat().sort((a, b) => b.priority - a.priority || Number(a.seq) - Number(b.seq))) this.#begin(row, owner);
   }
@@ -189,7 +192,7 @@ export class PostgresWorker implements WorkerHandle {
     const interruption = new Interruption();
     this.#running.set(id, interruption);
     if (row.cancel_requested) interruption.abort("cancel");
-    if (this.#aborting) interruption.abort("shutdown");
+    if (this.#shutdown.aborting) interruption.abort("shutdown");
     let progress: Json | undefined;
     let writing: NodeJS.Timeout | undefined;
     const write = (): void => {
@@ -197,38 +200,36 @@ export class PostgresWorker implements WorkerHandle {
       const values = [id, owner, JSON.stringify(progress)];
       this.#database.sql("UPDATE runs SET progress = $3 WHERE id = $1 AND owner = $2", values).catch(() => {});
     };
-    const decision = await this.#runtime.execute({
-      id,
-      name,
-      queue,
-      attempt,
-      input: JSON.parse(row.input) as Json,
-      headers: JSON.parse(row.headers) as Headers,
-      ...(row.error !== null && { previousError: JSON.parse(row.error) as ErrorRecord }),
-      interruption,
-      holds: () => (this.#isStale() ? this.#ask(owner) : owner === this.#owner),
-      progress: (value) => {
-        progress = value;
-        writing ??= setTimeout(write, PROGRESS_MS);
-      },
-    });
+    const envelope = envelopeOf(row);
+    const decision: Decision =
+      "corrupt" in envelope
+        ? { do: "settle", status: "failed", error: corruptRecord(`Run "${id}" of "${name}"`, envelope.corrupt) }
+        : await this.#runtime.execute({
+            id,
+            name,
+            queue,
+            attempt,
+            input: envelope.input,
+            headers: envelope.headers,
+            ...(envelope.previousError && { previousError: envelope.previousError }),
+            interruption,
+            holds: () => (this.#isStale() ? this.#ask(owner) : owner === this.#owner),
+            progress: (value) => {
+              progress = value;
+              writing ??= setTimeout(write, PROGRESS_MS);
+            },
+          });
     clearTimeout(writing);
     const last = progress === undefined ? row.progress : JSON.stringify(progress);
-    await this.#persist(interruption, () => this.#database.transaction((sql) => this.#apply(sql, row, owner, decision, last)));
+    await storeOutcome(decision, {
+      what: `run "${id}" of "${name}"`,
+      log: this.#runtime.log,
+      write: (wanted) => this.#database.transaction((sql) => this.#apply(sql, row, owner, wanted, last)),
+      isWanted: () => interruption.reason !== "lost",
+      givesUp: () => this.#shutdown.stopping,
+      refusal: (error) => (error instanceof BackendUnavailableError ? undefined : refusedRecord("what came of an attempt", error)),
+    });
     if (this.#running.get(id) === interruption) this.#running.delete(id);
-  }
-
-  /** Trouble with the server must not lose an outcome, as long as the run is ours. */
-  async #persist(interruption: Interruption, write: () => Promise<void>): Promise<void> {
-    while (interruption.reason !== "lost") {
-      try {
-        return await write();
-      } catch (error) {
-        this.#runtime.log.error(`An outcome cannot be stored yet: ${(error as Error).message}`);
-        if (this.#stopping) return;
-        await pause(TRIES_AGAIN_MS);
-      }
-    }
   }
 
   async #apply(sql: Sql, { id, name, attempts, error }: Row, owner: string, decision: Decision, progress: string | null): Promise<void> {
@@ -266,27 +267,52 @@ export class PostgresWorker implements WorkerHandle {
           "UPDATE runs SET kind = 'workflow', version = $3, definition = $4, attempts = 1 WHERE id = $1 AND owner = $2",
           [id, owner, version, `${name}@${version}`],
         );
-      const [input, headers] = [JSON.parse(row.input) as Json, JSON.parse(row.headers) as Headers];
-      const run = { id, name, queue, input, headers, startedAtMs: started_at ?? 0, lostTicks: lost_ticks };
+      const envelope = envelopeOf(row);
+      if ("corrupt" in envelope) return await this.#settleCorrupt(row, owner, envelope.corrupt);
+      const { input, headers } = envelope;
+      const run = {
+        id,
+        name,
+        queue,
+        input,
+        headers,
+        priority: PRIORITIES[row.priority] ?? "normal",
+        startedAtMs: started_at ?? 0,
+        lostTicks: lost_ticks,
+      };
       await this.#drive({ ...run, owner, ...(version !== null && { version }) });
     } catch (error) {
       this.#runtime.evict(id);
+      if (error instanceof SyntaxError) return await this.#settleCorrupt(row, owner, error);
       this.#runtime.log.error(`Workflow run ${id} cannot be stored yet: ${(error as Error).message}`);
-      await this.#giveBack(id, owner);
+      await this.#release(id, owner);
     } finally {
       this.#ticking--;
     }
   }
 
-  async #giveBack(id: string, owner: string): Promise<void> {
-    const lost = new Interruption();
-    await this.#persist(lost, async () => {
-      if (owner !== this.#owner) return;
-      await this.#database.sql(
-        "UPDATE runs SET state = 'delayed', run_at = now_ms() + $3::float8, owner = NULL WHERE id = $1 AND owner = $2 AND state = 'active'",
-        [id, owner, TRIES_AGAIN_MS],
-      );
+  /** One whose data cannot be read must not come back for ever. */
+  async #settleCorrupt(row: Row, owner: string, cause: unknown): Promise<void> {
+    await this.#database.transaction(async (sql) => {
+      const run = await lockOwned(sql, row.id, owner);
+      if (run) await settle(sql, run, { status: "failed", error: corruptRecord(`Run "${row.id}" of "${row.name}"`, cause) });
     });
+  }
+
+  async #release(id: string, owner: string): Promise<void> {
+    while (owner === this.#owner) {
+      try {
+        await this.#database.sql(
+          "UPDATE runs SET state = 'delayed', run_at = now_ms() + $3::float8, owner = NULL WHERE id = $1 AND owner = $2 AND state = 'active'",
+          [id, owner, TRIES_AGAIN_MS],
+        );
+        return;
+      } catch (error) {
+        this.#runtime.log.error(`Run ${id} cannot be released yet: ${(error as Error).message}`);
+        if (this.#shutdown.stopping) return;
+        await pause(TRIES_AGAIN_MS);
+      }
+    }
   }
 
   // ---- the lease ----
@@ -346,17 +372,5 @@ export class PostgresWorker implements WorkerHandle {
     );
     for (const { definition, queue } of unknown)
       this.#runtime.log.warn(`Runs of "${definition}" wait on queue "${queue}", and this worker does not know it.`);
-  }
-
-  #every(ms: number, what: string, work: () => Promise<unknown>): void {
-    let atWork = false;
-    const timer = setInterval(() => {
-      if (atWork) return;
-      atWork = true;
-      work()
-        .catch((error: unknown) => this.#runtime.log.error(`This worker cannot ${what}: ${(error as Error).message}`))
-        .finally(() => (atWork = false));
-    }, ms);
-    this.#timers.push(timer);
   }
 }

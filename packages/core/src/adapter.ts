@@ -2,7 +2,7 @@
 export * from "./port/port.ts";
 export { createDrive, type Answer, type DrivenRun, type JournalSlice, type JournalStore } from "./replay/drive.ts";
 export { signalsFirst } from "./replay/signals-first.ts";
-export { cancelledRecord, corruptRecord, errorRecord, toErrorRecord, type ErrorRecord } from "./values/error-record.ts";
+export { cancelledRecord, corruptRecord, errorRecord, refusedRecord, toErrorRecord, type ErrorRecord } from "./values/error-record.ts";
 export { definitionKey } from "./define/definition.ts";
 export { MAX_TIMER_MS, parseDuration, type Duration } from "./values/duration.ts";
 export {
@@ -26,4 +26,5 @@ export type { Configuration } from "./config/configuration.ts";
 export { optionMs, parseAdapterOptions } from "./kit/adapter-options.ts";
 export { Intervals } from "./kit/intervals.ts";
 export { Shutdown, type ShutdownSteps } from "./kit/shutdown.ts";
+export { storeOutcome, type OutcomeOptions } from "./kit/store-outcome.ts";
 export { Waiters } from "./kit/waiters.ts";

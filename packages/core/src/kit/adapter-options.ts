@@ -4,9 +4,7 @@ import { ConfigurationError } from "../values/errors.ts";
 /** As much of a zod object schema as is needed, whichever copy of zod made it. */
 interface OptionsSchema<T> {
   readonly shape: object;
-  safeParse(
-    value: unknown,
-  ):
+  safeParse(value: unknown):
     | { readonly success: true; readonly data: T }
     | {
         readonly success: false;

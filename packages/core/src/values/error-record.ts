@@ -60,6 +60,23 @@ export function corruptRecord(what: string, cause?: unknown): ErrorRecord {
   return { ...errorRecord("CorruptRunError", "CORRUPT_RUN", message), ...(cause !== undefined && { cause: toErrorRecord(cause) }) };
 }
 
+const MAX_REASON = 200;
+
+/** The record of a run whose outcome or data the store refuses, and would refuse again. `what` names what was to be stored. */
+export function refusedRecord(what: string, refusal: unknown): ErrorRecord {
+  // The store's words may quote what it refuses: what it could not hold is left out.
+  const why = toErrorRecord(refusal)
+    .message.slice(0, MAX_REASON)
+    .replaceAll("\u0000", "")
+    .replace(/[\ud800-\udfff]/g, "")
+    .replace(/\.$/, "");
+  return errorRecord(
+    "StoreRefusedError",
+    "STORE_REFUSED",
+    `The store refuses ${what}: ${why}. Make it smaller, or plain text and numbers.`,
+  );
+}
+
 /** The record of a run that was cancelled. */
 export function cancelledRecord(name: string): ErrorRecord {
   return errorRecord("TaskCancelledError", "TASK_CANCELLED", `"${name}" was cancelled.`);
