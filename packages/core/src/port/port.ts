@@ -64,35 +64,45 @@ export interface AdapterContext {
  */
 export type Level = "native" | "emulated" | "approximate" | "unsupported";
 
+/** What an engine may have or lack. Each line says what a user loses where it is `approximate` or `unsupported`. */
 export const FEATURES = [
-  /** Starts lost with their worker count as attempts (rule 2). */
+  /** Starts that are lost with their worker count as attempts (rule 2). Approximate: a task that kills its worker starts more often. */
   "lostStarts",
-  /** Base delay, factor and cap of the policy are honoured (rule 4). */
+  /** Base delay, factor and cap of the policy are honoured (rule 4). Unsupported: a definition with more than one attempt is refused. */
   "backoff",
-  /** `RetryableError({ retryAfter })` is honoured (rule 4). */
+  /** `RetryableError({ retryAfter })` is honoured (rule 4). Approximate: the next attempt comes by the policy. */
   "retryAfter",
+  /** An attempt that takes too long is aborted (rule 5). Unsupported: a definition with a timeout is refused. */
   "timeout",
+  /** A run that waits can be cancelled (rule 6). Approximate: it may start once more before it settles. */
   "cancelWaiting",
+  /** A run that another process executes can be cancelled (rule 6). Approximate: its handler may run to its end first. */
   "cancelRunning",
+  /** Higher priority is served first (rule 7). Approximate: fewer levels or no strict order. Unsupported: any but `normal` is refused. */
   "priority",
+  /** A run can be submitted for later (rule 8). Unsupported: `delay` and `runAt` are refused. */
   "delay",
+  /** The same key is one run (rule 9). Unsupported: `idempotencyKey` is refused. */
   "idempotency",
+  /** A key and a delay together (rule 9). Unsupported: they are refused together. */
   "idempotencyWithDelay",
-  /** However many runs wait on a queue that no worker serves, the other queues go on (rule 10). */
+  /** However many runs wait on a queue that no worker serves, the other queues go on (rule 10). Approximate: very many hold them up. */
   "queueIsolation",
-  /** A run whose name no worker knows waits for one that does (rule 11). */
+  /** A run whose name no worker knows waits for one that does (rule 11). Approximate: it is found later than others. */
   "unknownName",
-  /** Runs given back by a stopping worker are not charged an attempt (rule 12). */
+  /** Runs that a stopping worker releases are not charged an attempt (rule 12). Approximate: they may be. */
   "release",
+  /** `ctx.progress` is shown by `getResult` (rule 16). Unsupported: it is not kept. */
   "progress",
-  /** U+0000 in payloads (rule 16). */
+  /** U+0000 in payloads (rule 16). Unsupported: they are refused, and U+FFFD takes its place in errors. */
   "nullCharacters",
-  /** Unpaired surrogates in payloads (rule 16). */
+  /** Unpaired surrogates in payloads (rule 16). Unsupported: they are refused, and U+FFFD takes their place in errors. */
   "loneSurrogates",
-  /** Objects come back with their keys in the order they had (rule 16). */
+  /** Objects come back with their keys in the order they had (rule 16). Approximate: in another order. */
   "keyOrder",
-  /** `scheduled`, `pending` and `retrying` can be told apart. */
+  /** `scheduled`, `pending` and `retrying` can be told apart. Approximate: one may show as another. */
   "waitingStatuses",
+  /** Workflows (rules 18 to 28). Unsupported: they are refused. */
   "workflows",
 ] as const;
 
@@ -157,6 +167,7 @@ export interface RunRequest {
 
 export type SubmitOutcome = { readonly id: RunId; readonly deduplicated: boolean } | { readonly error: TaskBackendError };
 
+/** Where a run is: `scheduled` for later, `pending` in its queue, … ; the last four are settled. */
 export type RunStatus = "scheduled" | "pending" | "running" | "retrying" | "completed" | "failed" | "cancelled" | "timed_out";
 
 export interface RunRecord {

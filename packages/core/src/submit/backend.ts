@@ -20,7 +20,7 @@ import type { Adapter, Capabilities, RunRecord, RunRequest } from "../port/port.
 import type { Priority } from "../values/priority.ts";
 import { runRequest } from "./request.ts";
 import { payloadCheck, requireSupported, type PayloadCheck } from "./requirements.ts";
-import { outputOf, toResult, type TaskResult } from "./result.ts";
+import { outputOf, toResult, type RunResult } from "./result.ts";
 import { createRun, type Run, type SignalOptions } from "./run.ts";
 import { parseInput } from "../define/schema.ts";
 import { startWorker, type Worker, type WorkerOptions } from "../work/worker.ts";
@@ -137,7 +137,7 @@ export class TaskBackend implements AsyncDisposable {
   }
 
   /** @throws RunNotFoundError for unknown ids and past the retention; BackendUnavailableError */
-  async getResult<Out = unknown>(id: string, _task?: Runnable<never, Out>): Promise<TaskResult<Out>> {
+  async getResult<Out = unknown>(id: string, _task?: Runnable<never, Out>): Promise<RunResult<Out>> {
     return toResult(await this.#record("getResult", id));
   }
 

@@ -1,7 +1,7 @@
 import type { ErrorRecord } from "../values/error-record.ts";
 import { TaskCancelledError, TaskFailedError, TaskTimedOutError } from "../values/errors.ts";
 import type { Json } from "../values/json.ts";
-import type { RunRecord, Settlement } from "../port/port.ts";
+import type { RunRecord, RunStatus, Settlement } from "../port/port.ts";
 
 interface ResultBase {
   readonly id: string;
@@ -16,17 +16,19 @@ interface ResultBase {
 }
 
 /** A run as it stands, told apart by `status`. */
-export type TaskResult<Out = unknown> =
+export type RunResult<Out = unknown> =
   | (ResultBase & { readonly status: "scheduled" | "pending" | "running" })
   /** Waits for its next attempt; `error` is the last one's. */
   | (ResultBase & { readonly status: "retrying"; readonly error?: ErrorRecord })
   | (ResultBase & { readonly status: "completed"; readonly output: Out })
   | (ResultBase & { readonly status: "failed" | "cancelled" | "timed_out"; readonly error: ErrorRecord });
 
-/** Where a run is: `scheduled` for later, `pending` in its queue, … ; the last four are settled. */
-export type TaskStatus = TaskResult["status"];
+/** The same, under the name that people look for who know tasks only. */
+export type TaskResult<Out = unknown> = RunResult<Out>;
 
-export function toResult<Out>(record: RunRecord): TaskResult<Out> {
+export type TaskStatus = RunStatus;
+
+export function toResult<Out>(record: RunRecord): RunResult<Out> {
   const { status, output, error, submittedAtMs, startedAtMs, finishedAtMs } = record;
   const base: ResultBase = {
     id: record.id,

@@ -1,6 +1,6 @@
 import { parseDuration, type Duration } from "../values/duration.ts";
 import type { TaskBackend } from "./backend.ts";
-import type { TaskResult } from "./result.ts";
+import type { RunResult } from "./result.ts";
 
 /** How long to wait. */
 export interface WaitOptions {
@@ -24,7 +24,7 @@ export interface Run<Out = unknown> {
    */
   output(options?: WaitOptions): Promise<Out>;
   /** The run as it stands. @throws RunNotFoundError, BackendUnavailableError */
-  result(): Promise<TaskResult<Out>>;
+  result(): Promise<RunResult<Out>>;
   /** @throws RunNotFoundError, BackendUnavailableError */
   cancel(): Promise<void>;
   /** For workflows. @throws RunNotFoundError, RunSettledError, InvalidArgumentError, InvalidPayloadError */
@@ -61,7 +61,7 @@ class SubmittedRun<Out> implements Run<Out> {
     return (await this.#wait(this.id, timeoutMs, signal)) as Out;
   }
 
-  result(): Promise<TaskResult<Out>> {
+  result(): Promise<RunResult<Out>> {
     return this.#backend.getResult<Out>(this.id);
   }
 
