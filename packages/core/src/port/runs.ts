@@ -1,0 +1,70 @@
+import type { RetryPolicy } from "../define/retry.ts";
+import type { ErrorRecord } from "../values/error-record.ts";
+import type { TaskBackendError } from "../values/errors.ts";
+import type { Headers, Json } from "../values/json.ts";
+import type { Priority } from "../values/priority.ts";
+
+/** Opaque; the adapter chooses it. `get(id)` needs nothing else, in any process. */
+export type RunId = string;
+
+/** Plain facts about a task or workflow. */
+export interface DefinitionSpec {
+  readonly kind: "task" | "workflow";
+  readonly name: string;
+  readonly queue: string;
+  /** Workflows only. */
+  readonly version?: string;
+  /** Tasks only, like `timeoutMs`. */
+  readonly retry?: RetryPolicy;
+  readonly timeoutMs?: number;
+  readonly native?: unknown;
+}
+
+export interface RunRequest {
+  /** `task` when only the name is known; the worker that knows the name decides. */
+  readonly kind: "task" | "workflow";
+  readonly name: string;
+  readonly queue: string;
+  readonly version?: string;
+  readonly input: Json;
+  readonly headers: Headers;
+  readonly priority: Priority;
+  readonly runAtMs?: number;
+  readonly idempotencyKey?: string;
+  readonly native?: unknown;
+  /** Absent when the run is known by name only; never registers over a definition that exists. */
+  readonly definition?: DefinitionSpec;
+}
+
+export type SubmitOutcome = { readonly id: RunId; readonly deduplicated: boolean } | { readonly error: TaskBackendError };
+
+/** Where a run is: `scheduled` for later, `pending` in its queue, … ; the last four are settled. */
+export type RunStatus = "scheduled" | "pending" | "running" | "retrying" | "completed" | "failed" | "cancelled" | "timed_out";
+
+export interface RunRecord {
+  readonly id: RunId;
+  readonly name: string;
+  readonly queue: string;
+  readonly status: RunStatus;
+  /** Starts so far. */
+  readonly attempts: number;
+  readonly progress?: Json;
+  readonly submittedAtMs: number;
+  readonly startedAtMs?: number;
+  readonly finishedAtMs?: number;
+  /** When completed. */
+  readonly output?: Json;
+  /** When settled otherwise, and the last one while `retrying`. */
+  readonly error?: ErrorRecord;
+}
+
+export type FailedStatus = "failed" | "timed_out" | "cancelled";
+
+/** How a run ended, for those who wait for it. */
+export type Settlement = Pick<RunRecord, "id" | "name" | "status" | "output" | "error">;
+
+export interface SignalRequest {
+  readonly name: string;
+  readonly payload: Json;
+  readonly dedupeId?: string;
+}
