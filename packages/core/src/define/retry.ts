@@ -1,5 +1,7 @@
-import { parseDuration, type Duration } from "../values/duration.ts";
+import { MAX_DURATION_MS, parseDuration, type Duration } from "../values/duration.ts";
 import { InvalidArgumentError } from "../values/errors.ts";
+import { show } from "../values/show.ts";
+import { checkOptions } from "./checks.ts";
 
 /** When a failed attempt is tried again. */
 export interface RetryOptions {
@@ -10,9 +12,9 @@ export interface RetryOptions {
     type?: "exponential" | "fixed";
     /** Before the second attempt. Default 1 s. */
     delay?: Duration;
-    /** Default 2. */
+    /** From 1 to 1,000. Default 2. */
     factor?: number;
-    /** Default 1 min. */
+    /** Default 1 min, or `delay` where that is longer. */
     maxDelay?: Duration;
     /** Adds up to 25 %, never takes away. Default true. */
     jitter?: boolean;
@@ -30,33 +32,47 @@ export interface RetryPolicy {
 }
 
 const JITTER = 0.25;
+/** Engines count attempts in 32 bits. */
+const MAX_ATTEMPTS = 1_000_000_000;
+const MAX_FACTOR = 1_000;
+const DEFAULTS: RetryPolicy = { attempts: 3, type: "exponential", delayMs: 1_000, factor: 2, maxDelayMs: 60_000, jitter: true };
 
-/** @throws InvalidArgumentError */
-export function parseRetry(options: RetryOptions | undefined, where: string): RetryPolicy {
-  const { attempts = 3, backoff = {} } = options ?? {};
-  const { type = "exponential", delay = "1s", factor = 2, maxDelay = "1m", jitter = true } = backoff;
-  if (!Number.isInteger(attempts) || attempts < 1) {
-    throw new InvalidArgumentError(`${where}.attempts is ${attempts}; give a whole number from 1.`);
+/**
+ * The policy that the options give.
+ * @param base what counts where they say nothing: the defaults, or the definition's own policy beneath the operator's
+ * @throws InvalidArgumentError
+ */
+export function parseRetry(options: RetryOptions | undefined, where: string, base: RetryPolicy = DEFAULTS): RetryPolicy {
+  if (options === undefined) return base;
+  checkOptions(options, ["attempts", "backoff"], where, InvalidArgumentError);
+  const { attempts = base.attempts, backoff = {} } = options;
+  if (!Number.isInteger(attempts) || attempts < 1 || attempts > MAX_ATTEMPTS) {
+    throw new InvalidArgumentError(`${where}.attempts is ${show(attempts)}; give a whole number from 1 to ${MAX_ATTEMPTS}.`);
   }
-  if (type !== "exponential" && type !== "fixed") {
-    throw new InvalidArgumentError(`${where}.backoff.type is ${JSON.stringify(type)}; the types are "exponential" and "fixed".`);
-  }
-  if (!Number.isFinite(factor) || factor < 1) {
-    throw new InvalidArgumentError(`${where}.backoff.factor is ${factor}; give a number from 1.`);
-  }
-  return {
-    attempts,
-    type,
-    delayMs: parseDuration(delay, `${where}.backoff.delay`),
-    factor,
-    maxDelayMs: parseDuration(maxDelay, `${where}.backoff.maxDelay`),
-    jitter,
-  };
+  return { attempts, ...parseBackoff(backoff, `${where}.backoff`, base) };
 }
 
-/** How long to wait after the failure of `attempt` (1 for the first), in milliseconds. */
+function parseBackoff(backoff: NonNullable<RetryOptions["backoff"]>, where: string, base: RetryPolicy): Omit<RetryPolicy, "attempts"> {
+  checkOptions(backoff, ["type", "delay", "factor", "maxDelay", "jitter"], where, InvalidArgumentError);
+  const { type = base.type, delay, factor = base.factor, maxDelay, jitter = base.jitter } = backoff;
+  if (type !== "exponential" && type !== "fixed") {
+    throw new InvalidArgumentError(`${where}.type is ${show(type)}; the types are "exponential" and "fixed".`);
+  }
+  if (typeof factor !== "number" || !(factor >= 1 && factor <= MAX_FACTOR)) {
+    throw new InvalidArgumentError(`${where}.factor is ${show(factor)}; give a number from 1 to ${MAX_FACTOR}.`);
+  }
+  if (typeof jitter !== "boolean") throw new InvalidArgumentError(`${where}.jitter is ${show(jitter)}; give true or false.`);
+  const delayMs = delay === undefined ? base.delayMs : parseDuration(delay, `${where}.delay`);
+  // A cap that was not given beside it must not cut the delay that was.
+  const capMs = delay === undefined ? base.maxDelayMs : Math.max(base.maxDelayMs, delayMs);
+  const maxDelayMs = maxDelay === undefined ? capMs : parseDuration(maxDelay, `${where}.maxDelay`);
+  return { type, delayMs, factor, maxDelayMs, jitter };
+}
+
+/** How long to wait after the failure of `attempt` (1 for the first), in milliseconds: a whole number, never more than a duration may be. */
 export function backoffMs(policy: RetryPolicy, attempt: number, random: () => number = Math.random): number {
-  const grown = policy.type === "fixed" ? policy.delayMs : policy.delayMs * policy.factor ** (attempt - 1);
-  const capped = Math.min(grown, policy.maxDelayMs);
-  return Math.ceil(policy.jitter ? capped * (1 + JITTER * random()) : capped);
+  // The growth of no delay is none, however large: 0 times Infinity is not a number.
+  const growth = policy.type === "fixed" || policy.delayMs === 0 ? 1 : policy.factor ** (attempt - 1);
+  const capped = Math.min(policy.delayMs * growth, policy.maxDelayMs);
+  return Math.min(Math.ceil(policy.jitter ? capped * (1 + JITTER * random()) : capped), MAX_DURATION_MS);
 }

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "./errors.ts";
+import { show } from "./show.ts";
 
 type Unit = "ms" | "s" | "m" | "h" | "d";
 
@@ -13,15 +14,26 @@ const PATTERN = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/;
  * @throws InvalidArgumentError naming the value and the place
  */
 export function parseDuration(duration: Duration, where: string): number {
-  if (typeof duration === "number" && Number.isFinite(duration) && duration >= 0) return Math.ceil(duration);
-  const match = typeof duration === "string" ? PATTERN.exec(duration) : null;
-  if (!match) {
+  const ms = millisecondsOf(duration);
+  if (ms === undefined) {
     throw new InvalidArgumentError(
-      `${where} is ${JSON.stringify(duration) ?? String(duration)}; give milliseconds as a number, or text like "500ms", "30s", "5m", "2h", "7d".`,
+      `${where} is ${show(duration)}; give milliseconds as a number, or text like "500ms", "30s", "5m", "2h", "7d".`,
     );
   }
-  return Math.ceil(Number(match[1]) * UNIT_MS[match[2] as Unit]);
+  if (ms > MAX_DURATION_MS) {
+    throw new InvalidArgumentError(`${where} is ${show(duration)}; give at most 100 years, which is ${MAX_DURATION_MS} ms.`);
+  }
+  return Math.ceil(ms);
 }
+
+function millisecondsOf(duration: unknown): number | undefined {
+  if (typeof duration === "number") return duration >= 0 ? duration : undefined;
+  const match = typeof duration === "string" ? PATTERN.exec(duration) : null;
+  return match ? Number(match[1]) * UNIT_MS[match[2] as Unit] : undefined;
+}
+
+/** 100 years. Times up to it from now are whole milliseconds in every engine, and a mistake in the unit is told from a plan. */
+export const MAX_DURATION_MS = 36_525 * 86_400_000;
 
 /** The longest wait one timer of Node can hold; a longer one fires at once. */
 export const MAX_TIMER_MS = 2_147_483_647;

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "./errors.ts";
+import { show } from "./show.ts";
 
 /** From the last served to the first. Words, because engines disagree on the direction of numbers. */
 export const PRIORITIES = ["low", "normal", "high", "critical", "urgent"] as const;
@@ -10,5 +11,5 @@ export type Priority = (typeof PRIORITIES)[number];
 export function parsePriority(priority: Priority | undefined, where: string): Priority {
   if (priority === undefined) return "normal";
   if (PRIORITIES.includes(priority)) return priority;
-  throw new InvalidArgumentError(`${where} is ${JSON.stringify(priority)}; the priorities are ${PRIORITIES.join(", ")}.`);
+  throw new InvalidArgumentError(`${where} is ${show(priority)}; the priorities are ${PRIORITIES.join(", ")}.`);
 }
