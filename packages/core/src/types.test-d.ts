@@ -79,6 +79,37 @@ test("the steps of a chain fit each other, or do not compile", () => {
   chain("function", [extract, transform, [scale, (previous) => String(previous.total)]]);
 });
 
+test("the first step of a chain may have properties beside it, or a function of the chain's input", () => {
+  const whole = chain("whole", [[extract, { source: "database" }], transform, [load, { target: "warehouse" }]]);
+  expectTypeOf(whole).toExtend<WorkflowDefinition<null, { loaded: boolean }>>();
+  void backend.submit(whole, null);
+  const part = chain("part", [
+    [load, { target: "warehouse" }],
+    [scale, ({ loaded }) => Number(loaded)],
+  ]);
+  expectTypeOf(backend.submit(part, { total: 1 })).resolves.toEqualTypeOf<Run<number>>();
+  // @ts-expect-error the rest of the first task's input is still needed
+  void backend.submit(part, { target: "warehouse" });
+  const mapped = chain("mapped", [[extract, (order: { database: string }) => ({ source: order.database })], transform]);
+  expectTypeOf(backend.submit(mapped, { database: "db" })).resolves.toEqualTypeOf<Run<{ total: number }>>();
+  // @ts-expect-error the function takes a database
+  void backend.submit(mapped, { source: "db" });
+  const only = chain("only", [[scale, (text: string) => text.length]]);
+  expectTypeOf(backend.submit(only, "text")).resolves.toEqualTypeOf<Run<number>>();
+  const mode = taskRef<{ mode: "fast" | "slow"; rows: string[] }, null>({ name: "mode" });
+  chain("literal", [[mode, { mode: "fast", rows: ["a"] }]]);
+  // @ts-expect-error no such mode
+  chain("literal", [[mode, { mode: "quick" }]]);
+  // @ts-expect-error the extra is of the wrong type
+  chain("wrong", [[extract, { source: 1 }], transform]);
+  // @ts-expect-error extract takes no such property
+  chain("unknown", [[extract, { source: "db", sauce: "db" }], transform]);
+  // @ts-expect-error properties cannot be merged into a number
+  chain("scalar", [[scale, { by: 2 }]]);
+  // @ts-expect-error the function gives what the first task does not take
+  chain("function", [[extract, (order: { database: string }) => ({ sauce: order.database })], transform]);
+});
+
 test("the nodes of a dag get the outputs of others", () => {
   const graph = dag("graph", {
     rows: { task: extract, input: (_outputs, source: string) => ({ source }) },

@@ -1,6 +1,9 @@
 import type { Runnable, WorkflowDefinition } from "./definition.ts";
 import { isBranded } from "./definition.ts";
+import { checkOptions } from "./checks.ts";
 import { InvalidDefinitionError } from "../values/errors.ts";
+import { fromStep } from "../values/origin.ts";
+import { isPlainObject, show } from "../values/show.ts";
 import { defineWorkflow } from "./workflow.ts";
 
 /** The properties of `Next` that `Previous` does not already hold in a fitting type. */
@@ -14,11 +17,24 @@ type Bridge<Previous, Next> =
 
 type Step<Previous, In, Out> = Runnable<Previous, Out> | readonly [task: Runnable<In, Out>, input: Bridge<Previous, NoInfer<In>>];
 
+/** What may stand beside the first task: properties merged over the input of the chain, or a function of that. */
+type FirstBridge<In> = ((input: never) => In) | (In extends object ? Partial<In> : never);
+
+/** No property that the first task does not take. */
+type OnlyKnown<In, B> = B extends (input: never) => unknown ? unknown : { readonly [K in Exclude<keyof B, keyof In>]: never };
+
+type First<In, B, Out> = Runnable<In, Out> | readonly [task: Runnable<In, Out>, input: B & OnlyKnown<In, B>];
+
+/** The input of the chain: what its first task takes without the properties beside it, or what the function takes. */
+type InputOf<In, B> = [B] extends [never] ? In : B extends (input: infer Given) => unknown ? Given : Rest<In, keyof B>;
+
+type Rest<In, K extends PropertyKey> = In extends unknown ? ([Exclude<keyof In, K>] extends [never] ? object | null : Omit<In, K>) : never;
+
 type AnyStep = Runnable<never, unknown> | readonly [task: Runnable<never, unknown>, input: object | ((previous: never) => unknown)];
 
 /** Where a chain runs, where that differs from the default. */
 export interface ChainOptions {
-  /** Of the chain itself; its steps keep theirs. Default: its first step's. */
+  /** Of the chain itself; its steps keep theirs. Default: its first step's, where that names one. */
   queue?: string;
   /** Default `"1"`. */
   version?: string;
@@ -27,42 +43,47 @@ export interface ChainOptions {
 /**
  * A workflow of steps in a row, each given the output of the one before.
  * A step is a task (or `taskRef`, or workflow), `[task, extra]` to merge properties over the previous output,
- * or `[task, (previous) => input]`. Steps that do not fit each other do not compile.
+ * or `[task, (previous) => input]`. Beside the first task stands what is merged over the input of the chain, or a function of it:
+ * `[task, (input: Order) => …]`. Steps that do not fit each other do not compile.
  * A failing step settles the run, with `error.step` naming it; later ones never run.
  * @throws InvalidDefinitionError
  * @example
  * export const pipeline = chain("data_pipeline", [extract, transform, [load, { target: "warehouse" }]]);
  */
-export function chain<I1, O1>(name: string, steps: readonly [Runnable<I1, O1>], options?: ChainOptions): WorkflowDefinition<I1, O1>;
-export function chain<I1, O1, I2, O2>(
+export function chain<I1, O1, B extends FirstBridge<I1> = never>(
   name: string,
-  steps: readonly [Runnable<I1, O1>, Step<O1, I2, O2>],
+  steps: readonly [First<I1, B, O1>],
   options?: ChainOptions,
-): WorkflowDefinition<I1, O2>;
-export function chain<I1, O1, I2, O2, I3, O3>(
+): WorkflowDefinition<InputOf<I1, B>, O1>;
+export function chain<I1, O1, I2, O2, B extends FirstBridge<I1> = never>(
   name: string,
-  steps: readonly [Runnable<I1, O1>, Step<O1, I2, O2>, Step<O2, I3, O3>],
+  steps: readonly [First<I1, B, O1>, Step<O1, I2, O2>],
   options?: ChainOptions,
-): WorkflowDefinition<I1, O3>;
-export function chain<I1, O1, I2, O2, I3, O3, I4, O4>(
+): WorkflowDefinition<InputOf<I1, B>, O2>;
+export function chain<I1, O1, I2, O2, I3, O3, B extends FirstBridge<I1> = never>(
   name: string,
-  steps: readonly [Runnable<I1, O1>, Step<O1, I2, O2>, Step<O2, I3, O3>, Step<O3, I4, O4>],
+  steps: readonly [First<I1, B, O1>, Step<O1, I2, O2>, Step<O2, I3, O3>],
   options?: ChainOptions,
-): WorkflowDefinition<I1, O4>;
-export function chain<I1, O1, I2, O2, I3, O3, I4, O4, I5, O5>(
+): WorkflowDefinition<InputOf<I1, B>, O3>;
+export function chain<I1, O1, I2, O2, I3, O3, I4, O4, B extends FirstBridge<I1> = never>(
   name: string,
-  steps: readonly [Runnable<I1, O1>, Step<O1, I2, O2>, Step<O2, I3, O3>, Step<O3, I4, O4>, Step<O4, I5, O5>],
+  steps: readonly [First<I1, B, O1>, Step<O1, I2, O2>, Step<O2, I3, O3>, Step<O3, I4, O4>],
   options?: ChainOptions,
-): WorkflowDefinition<I1, O5>;
-export function chain<I1, O1, I2, O2, I3, O3, I4, O4, I5, O5, I6, O6>(
+): WorkflowDefinition<InputOf<I1, B>, O4>;
+export function chain<I1, O1, I2, O2, I3, O3, I4, O4, I5, O5, B extends FirstBridge<I1> = never>(
   name: string,
-  steps: readonly [Runnable<I1, O1>, Step<O1, I2, O2>, Step<O2, I3, O3>, Step<O3, I4, O4>, Step<O4, I5, O5>, Step<O5, I6, O6>],
+  steps: readonly [First<I1, B, O1>, Step<O1, I2, O2>, Step<O2, I3, O3>, Step<O3, I4, O4>, Step<O4, I5, O5>],
   options?: ChainOptions,
-): WorkflowDefinition<I1, O6>;
-export function chain<I1, O1, I2, O2, I3, O3, I4, O4, I5, O5, I6, O6, I7, O7>(
+): WorkflowDefinition<InputOf<I1, B>, O5>;
+export function chain<I1, O1, I2, O2, I3, O3, I4, O4, I5, O5, I6, O6, B extends FirstBridge<I1> = never>(
+  name: string,
+  steps: readonly [First<I1, B, O1>, Step<O1, I2, O2>, Step<O2, I3, O3>, Step<O3, I4, O4>, Step<O4, I5, O5>, Step<O5, I6, O6>],
+  options?: ChainOptions,
+): WorkflowDefinition<InputOf<I1, B>, O6>;
+export function chain<I1, O1, I2, O2, I3, O3, I4, O4, I5, O5, I6, O6, I7, O7, B extends FirstBridge<I1> = never>(
   name: string,
   steps: readonly [
-    Runnable<I1, O1>,
+    First<I1, B, O1>,
     Step<O1, I2, O2>,
     Step<O2, I3, O3>,
     Step<O3, I4, O4>,
@@ -71,11 +92,11 @@ export function chain<I1, O1, I2, O2, I3, O3, I4, O4, I5, O5, I6, O6, I7, O7>(
     Step<O6, I7, O7>,
   ],
   options?: ChainOptions,
-): WorkflowDefinition<I1, O7>;
-export function chain<I1, O1, I2, O2, I3, O3, I4, O4, I5, O5, I6, O6, I7, O7, I8, O8>(
+): WorkflowDefinition<InputOf<I1, B>, O7>;
+export function chain<I1, O1, I2, O2, I3, O3, I4, O4, I5, O5, I6, O6, I7, O7, I8, O8, B extends FirstBridge<I1> = never>(
   name: string,
   steps: readonly [
-    Runnable<I1, O1>,
+    First<I1, B, O1>,
     Step<O1, I2, O2>,
     Step<O2, I3, O3>,
     Step<O3, I4, O4>,
@@ -85,32 +106,55 @@ export function chain<I1, O1, I2, O2, I3, O3, I4, O4, I5, O5, I6, O6, I7, O7, I8
     Step<O7, I8, O8>,
   ],
   options?: ChainOptions,
-): WorkflowDefinition<I1, O8>;
+): WorkflowDefinition<InputOf<I1, B>, O8>;
 /** For rows that are longer or made at run time: every step takes and gives `T`. */
 export function chain<T>(name: string, steps: readonly Runnable<T, T>[], options?: ChainOptions): WorkflowDefinition<T, T>;
 export function chain(name: string, given: readonly AnyStep[], options: ChainOptions = {}): WorkflowDefinition {
-  const steps = given.map((step, index) => parseStep(step, `Step ${index + 1} of chain "${name}"`));
+  const where = `Chain ${show(name)}`;
+  checkCompositionOptions(options, where);
+  if (!Array.isArray(given)) throw new InvalidDefinitionError(`The steps of chain ${show(name)} are ${show(given)}; give an array.`);
+  const steps = given.map((step, index) => parseStep(step as AnyStep, `Step ${index + 1} of chain ${show(name)}`));
   const [first] = steps;
-  if (!first) throw new InvalidDefinitionError(`Chain "${name}" has no steps; give at least one.`);
+  if (!first) throw new InvalidDefinitionError(`${where} has no steps; give at least one.`);
+  const { queue = first.task.queue, version } = options;
   return defineWorkflow({
     name,
-    queue: options.queue ?? first.task.queue,
-    ...(options.version !== undefined && { version: options.version }),
+    ...(queue !== undefined && { queue }),
+    ...(version !== undefined && { version }),
     handler: async (workflow, input: unknown) => {
       let value = input;
-      for (const step of steps) value = await workflow.run(step.task, step.inputFrom(value));
+      for (const { task, inputFrom } of steps) value = await workflow.run(task, inputFrom(value));
       return value;
     },
   });
 }
 
+/** The options of a chain or a dag, whose name and handler the function itself gives. */
+export function checkCompositionOptions(options: ChainOptions, where: string): void {
+  checkOptions(options, ["queue", "version"], `${where}: options`, InvalidDefinitionError);
+}
+
 function parseStep(step: AnyStep, where: string): { task: Runnable<unknown, unknown>; inputFrom: (previous: unknown) => unknown } {
-  const [task, bridge] = Array.isArray(step) ? (step as readonly [unknown, unknown?]) : [step];
-  if (!isBranded(task)) {
+  const [task, bridge, ...more] = Array.isArray(step) ? (step as readonly unknown[]) : [step];
+  if (!isBranded(task) || more.length > 0) {
     throw new InvalidDefinitionError(`${where} is not a task; give a task, a taskRef, [task, extra] or [task, (previous) => input].`);
   }
   const runnable = task as Runnable<unknown, unknown>;
   if (bridge === undefined) return { task: runnable, inputFrom: (previous) => previous };
-  if (typeof bridge === "function") return { task: runnable, inputFrom: bridge as (previous: unknown) => unknown };
-  return { task: runnable, inputFrom: (previous) => ({ ...(previous as object), ...(bridge as object) }) };
+  if (typeof bridge === "function") {
+    const inputFrom = (previous: unknown): unknown => {
+      try {
+        return (bridge as (previous: unknown) => unknown)(previous);
+      } catch (thrown) {
+        throw fromStep(thrown, runnable.name);
+      }
+    };
+    return { task: runnable, inputFrom };
+  }
+  if (!isPlainObject(bridge)) {
+    throw new InvalidDefinitionError(
+      `${where} has ${show(bridge)} beside its task; give an object of properties, or a function of the previous output.`,
+    );
+  }
+  return { task: runnable, inputFrom: (previous) => ({ ...(previous as object), ...bridge }) };
 }

@@ -1,6 +1,9 @@
 import { isBranded, type Runnable, type WorkflowDefinition } from "./definition.ts";
-import { InvalidDefinitionError, TaskFailedError, TaskTimedOutError } from "../values/errors.ts";
-import type { ChainOptions } from "./chain.ts";
+import { InvalidArgumentError, InvalidDefinitionError } from "../values/errors.ts";
+import { fromStep } from "../values/origin.ts";
+import { isPlainObject, show } from "../values/show.ts";
+import { checkCompositionOptions, type ChainOptions } from "./chain.ts";
+import { checkKey, checkOptions } from "./checks.ts";
 import { defineWorkflow, type WorkflowContext } from "./workflow.ts";
 
 type Tasks = Readonly<Record<string, Runnable<never, unknown>>>;
@@ -40,11 +43,13 @@ export function dag<In, T extends Tasks>(
   options: ChainOptions = {},
 ): WorkflowDefinition<In, OutputsOf<T>> {
   const graph = nodes as unknown as Graph;
+  checkCompositionOptions(options, `Dag ${show(name)}`);
   checkGraph(name, graph);
+  const { queue = Object.values(graph)[0]?.task.queue, version } = options;
   return defineWorkflow({
     name,
-    queue: options.queue ?? Object.values(graph)[0]?.task.queue ?? "default",
-    ...(options.version !== undefined && { version: options.version }),
+    ...(queue !== undefined && { queue }),
+    ...(version !== undefined && { version }),
     handler: (workflow, input: In) => runGraph(workflow, graph, input) as Promise<OutputsOf<T>>,
   });
 }
@@ -66,7 +71,7 @@ async function runGraph(workflow: WorkflowContext, graph: Graph, input: unknown)
     let node = started.get(name);
     if (!node) {
       node = runNode(name).catch((error: unknown) => {
-        failures.push(named(error, name));
+        failures.push(fromStep(error, name));
         return SKIPPED;
       });
       started.set(name, node);
@@ -78,7 +83,13 @@ async function runGraph(workflow: WorkflowContext, graph: Graph, input: unknown)
     const outputs = await Promise.all(after.map(start));
     if (outputs.includes(SKIPPED)) return SKIPPED;
     const byName = Object.fromEntries(after.map((node, index) => [node, outputs[index]]));
-    const own = gather ? gather(byName, input) : after.length === 0 ? input : after.length === 1 ? outputs[0] : byName;
+    const own = gather
+      ? gather(withGuards(byName, workflow.name, name, Object.keys(graph)), input)
+      : after.length === 0
+        ? input
+        : after.length === 1
+          ? outputs[0]
+          : byName;
     return workflow.run(task, own);
   };
   const names = Object.keys(graph);
@@ -87,29 +98,48 @@ async function runGraph(workflow: WorkflowContext, graph: Graph, input: unknown)
   return Object.fromEntries(names.map((name, index) => [name, outputs[index]]));
 }
 
-/** The failure of a task, under the name of its node. */
-function named(error: unknown, node: string): unknown {
-  if (!(error instanceof TaskFailedError)) return error;
-  return new (error instanceof TaskTimedOutError ? TaskTimedOutError : TaskFailedError)(node, error.runId, error.failure);
+/**
+ * The outputs that a node's input may read. Reading that of any other node of the dag is a mistake that `undefined` would hide: it may
+ * have run by then or not.
+ */
+function withGuards(outputs: Record<string, unknown>, dagName: string, node: string, names: readonly string[]): Record<string, unknown> {
+  for (const other of names) {
+    if (Object.hasOwn(outputs, other)) continue;
+    Object.defineProperty(outputs, other, {
+      get: (): never => {
+        const itself = other === node ? "its own output" : `the output of "${other}", which it does not come after`;
+        const remedy = other === node ? "read those of the nodes in its `after`" : `add "${other}" to its \`after\``;
+        throw new InvalidArgumentError(`The input of node "${node}" of dag "${dagName}" reads ${itself}; ${remedy}.`);
+      },
+    });
+  }
+  return outputs;
 }
 
 function checkGraph(name: string, graph: Graph): void {
+  const dagName = `dag ${show(name)}`;
+  if (!isPlainObject(graph))
+    throw new InvalidDefinitionError(`The nodes of ${dagName} are ${show(graph)}; give an object of nodes by name.`);
   const names = Object.keys(graph);
-  if (names.length === 0) throw new InvalidDefinitionError(`Dag "${name}" has no nodes; give at least one.`);
-  for (const [node, { task, after = [] }] of Object.entries(graph)) {
-    if (!isBranded(task)) throw new InvalidDefinitionError(`Node "${node}" of dag "${name}" has no task; give \`task\`.`);
-    const unknown = after.filter((other) => !Object.hasOwn(graph, other));
-    if (unknown.length > 0) {
-      throw new InvalidDefinitionError(
-        `Node "${node}" of dag "${name}" comes after unknown ${unknown.map((other) => `"${other}"`).join(", ")}; its nodes are ${names.join(", ")}.`,
-      );
-    }
+  if (names.length === 0) throw new InvalidDefinitionError(`D${dagName.slice(1)} has no nodes; give at least one.`);
+  for (const [node, given] of Object.entries(graph)) {
+    checkKey(node, `The name of a node of ${dagName}`, InvalidDefinitionError);
+    const where = `Node ${show(node)} of ${dagName}`;
+    checkOptions(given, ["task", "after", "input"], where, InvalidDefinitionError);
+    const { task, after = [], input } = given;
+    if (!isBranded(task)) throw new InvalidDefinitionError(`${where} has no task; give \`task\`.`);
+    if (!Array.isArray(after)) throw new InvalidDefinitionError(`${where}: after is ${show(after)}; give an array of names of nodes.`);
+    if (input !== undefined && typeof input !== "function")
+      throw new InvalidDefinitionError(`${where}: input is ${show(input)}; give a function of the outputs and the input of the dag.`);
+    const unknown = after.filter((other: string) => !Object.hasOwn(graph, other));
+    if (unknown.length > 0)
+      throw new InvalidDefinitionError(`${where} comes after unknown ${unknown.map(show).join(", ")}; its nodes are ${names.join(", ")}.`);
   }
   const done = new Set<string>();
   const visit = (node: string, trail: readonly string[]): void => {
     if (done.has(node)) return;
     if (trail.includes(node)) {
-      throw new InvalidDefinitionError(`Dag "${name}" has a cycle: ${[...trail.slice(trail.indexOf(node)), node].join(" -> ")}.`);
+      throw new InvalidDefinitionError(`D${dagName.slice(1)} has a cycle: ${[...trail.slice(trail.indexOf(node)), node].join(" -> ")}.`);
     }
     for (const other of graph[node]?.after ?? []) visit(other, [...trail, node]);
     done.add(node);

@@ -1,5 +1,6 @@
 import { NonRetryableError, TaskCancelledError, TaskFailedError } from "./errors.ts";
 import { toJson, type Json } from "./json.ts";
+import { stepOf } from "./origin.ts";
 
 /** An error as it is stored and reported: the same on every engine for the same throw. */
 export interface ErrorRecord {
@@ -28,20 +29,21 @@ const MAX_INNER_TEXT = 2_048;
 /** Whatever a handler threw, as a record that JSON carries. Never throws, whatever the value's getters do. */
 export function toErrorRecord(thrown: unknown, depth = 0): ErrorRecord {
   if (thrown instanceof TaskFailedError) {
-    const step = thrown.failure.step === undefined ? thrown.task : `${thrown.task}/${thrown.failure.step}`;
-    return { ...thrown.failure, step };
+    const outer = stepOf(thrown) ?? thrown.task;
+    return { ...thrown.failure, step: thrown.failure.step === undefined ? outer : `${outer}/${thrown.failure.step}` };
   }
   const limit = depth === 0 ? MAX_TEXT : MAX_INNER_TEXT;
   const stack = read(thrown, "stack");
   const cause = read(thrown, "cause");
   const errors = depth < MAX_CAUSES ? errorsOf(thrown, depth) : [];
   const details = jsonOrNothing(read(thrown, "details"));
+  const step = stepOf(thrown) ?? (thrown instanceof TaskCancelledError && thrown.step ? thrown.task : undefined);
   return {
     name: text(read(thrown, "name"), limit) ?? "Error",
     message: messageOf(thrown, limit),
     code: text(read(thrown, "code"), limit) ?? "TASK_FAILED",
     retryable: !(thrown instanceof NonRetryableError),
-    ...(thrown instanceof TaskCancelledError && thrown.step && { step: thrown.task }),
+    ...(step !== undefined && { step }),
     ...(typeof stack === "string" && { stack: cut(stack, limit) }),
     ...(cause !== undefined && cause !== null && depth < MAX_CAUSES && { cause: toErrorRecord(cause, depth + 1) }),
     ...(errors.length > 0 && { errors }),
