@@ -1,4 +1,6 @@
 import { createBackend, type BackendOptions, type TaskBackend } from "../submit/backend.ts";
+import { checkLogger, checkOptions } from "../define/checks.ts";
+import { InvalidArgumentError } from "../values/errors.ts";
 import { readConfiguration, type ConfigurationInput } from "./configuration.ts";
 import { loadAdapter } from "./load-adapter.ts";
 import { guardedLogger, stderrLogger } from "../values/log.ts";
@@ -33,11 +35,25 @@ export function getBackend(options?: GetBackendOptions): Promise<TaskBackend> {
   return shared[SHARED];
 }
 
+const OPTIONS = ["type", "url", "options", "config", "retention", "tasks", "callTimeout", "log"];
+
 async function connect(options: GetBackendOptions, onClose: () => void): Promise<TaskBackend> {
+  checkOptions(options, OPTIONS, "The options of getBackend", InvalidArgumentError);
+  checkLogger(options.log);
+  const { callTimeout } = options;
   const log = guardedLogger(options.log ?? stderrLogger());
   const configuration = await readConfiguration(options, process.env, process.cwd());
   if (configuration.typeFrom === "the default") log.info("TASK_BACKEND_TYPE is not set: using sqlite");
   const adapter = await loadAdapter(configuration, process.env, log);
   const { retention, tasks } = configuration;
-  return createBackend(adapter, { ...options, log, ...(retention !== undefined && { retention }), ...(tasks && { tasks }) }, onClose);
+  return createBackend(
+    adapter,
+    {
+      log,
+      ...(callTimeout !== undefined && { callTimeout }),
+      ...(retention !== undefined && { retention }),
+      ...(tasks && { tasks }),
+    },
+    onClose,
+  );
 }

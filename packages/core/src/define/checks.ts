@@ -1,5 +1,6 @@
 import { InvalidArgumentError, InvalidDefinitionError, PayloadTooLargeError } from "../values/errors.ts";
 import type { Headers } from "../values/json.ts";
+import type { Logger } from "../values/log.ts";
 import { isPlainObject, show } from "../values/show.ts";
 
 /*
@@ -73,6 +74,14 @@ export function checkOptions(value: unknown, known: readonly string[], where: st
     const hint = similar === undefined ? "" : ` (did you mean "${similar}"?)`;
     throw new Refused(`${where} has no option ${show(name)}${hint}; the options are ${known.join(", ")}.`);
   }
+}
+
+/** The log of a backend. */
+export function checkLogger(log: Logger | undefined): void {
+  if (log === undefined) return;
+  const missing = (["debug", "info", "warn", "error"] as const).filter((level) => typeof (log as Logger | null)?.[level] !== "function");
+  if (missing.length === 0) return;
+  throw new InvalidArgumentError(`The log of a backend has no function ${missing.join(", ")}; give debug, info, warn and error.`);
 }
 
 /** Passed to the engine untouched, so only its form is known here. */

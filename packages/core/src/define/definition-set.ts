@@ -1,12 +1,28 @@
-import { definitionKey, isDefinition, withPolicy, type Definition, type Runnable, type TaskPolicy } from "./definition.ts";
-import { InvalidDefinitionError } from "../values/errors.ts";
+import {
+  brand,
+  checkPolicy,
+  definitionKey,
+  isBranded,
+  isDefinition,
+  withPolicy,
+  type Definition,
+  type Runnable,
+  type TaskPolicy,
+} from "./definition.ts";
+import { InvalidArgumentError, InvalidDefinitionError } from "../values/errors.ts";
+import { isPlainObject, show } from "../values/show.ts";
+import { nearest } from "./checks.ts";
 
 /** Definitions by name and version, with the operator's policy over each. */
 export class DefinitionSet {
   readonly #policies: Readonly<Record<string, TaskPolicy>>;
   readonly #entries = new Map<string, { given: Definition; definition: Definition; source: string }>();
+  /** What `apply` gave: the same for the same object, until something is added. */
+  #applied = new WeakMap<object, Runnable<never, unknown>>();
 
+  /** @throws InvalidArgumentError for a policy that cannot be */
   constructor(policies: Readonly<Record<string, TaskPolicy>> = {}) {
+    checkPolicies(policies);
     this.#policies = policies;
   }
 
@@ -26,7 +42,8 @@ export class DefinitionSet {
         `"${key}" is defined twice: in ${other.source} and in ${source}; rename one, or give a workflow another version.`,
       );
     }
-    this.#entries.set(key, { given, definition: this.apply(given), source });
+    this.#entries.set(key, { given, definition: withPolicy(given, this.#policy(given.name)), source });
+    this.#applied = new WeakMap();
   }
 
   /** The same definitions and policy; what is added to one later is not in the other. */
@@ -36,16 +53,45 @@ export class DefinitionSet {
     return copy;
   }
 
-  /** The definition with the operator's policy of its name over it. */
-  apply<D extends Runnable<never, unknown>>(definition: D): D {
-    return withPolicy(definition, Object.hasOwn(this.#policies, definition.name) ? this.#policies[definition.name] : undefined);
+  /**
+   * What is submitted or run as a step, with the operator's policy of its name over it. A ref becomes the definition that it
+   * names, where that is known here, unless it names another queue: the code that it means is elsewhere then.
+   */
+  apply(given: Runnable<never, unknown>): Runnable<never, unknown> {
+    const before = this.#applied.get(given);
+    if (before) return before;
+    const applied = withPolicy(this.#resolve(given), this.#policy(given.name));
+    this.#applied.set(given, applied);
+    return applied;
+  }
+
+  #resolve(given: Runnable<never, unknown>): Runnable<never, unknown> {
+    const known = given.kind === "ref" ? this.#byName(given.name)?.given : undefined;
+    if (!known || (given.queue ?? known.queue) !== known.queue) return given;
+    const { priority, native } = given;
+    return brand({ ...known, ...(priority !== undefined && { priority }), ...(native && { native: { ...known.native, ...native } }) });
+  }
+
+  #policy(name: string): TaskPolicy | undefined {
+    return Object.hasOwn(this.#policies, name) ? this.#policies[name] : undefined;
+  }
+
+  /** Names that have a policy and no definition here, each with the one that may have been meant. */
+  get unknownPolicies(): readonly { name: string; similar: string | undefined }[] {
+    const names = this.all.map(({ name }) => name);
+    const unknown = Object.keys(this.#policies).filter((name) => !names.includes(name));
+    return unknown.map((name) => ({ name, similar: nearest(name, names) }));
   }
 
   /** By name; of several versions of a workflow, the one registered last unless `version` is given. */
   find(name: string, version?: string): Definition | undefined {
+    return this.#byName(name, version)?.definition;
+  }
+
+  #byName(name: string, version?: string): { given: Definition; definition: Definition } | undefined {
     const exact = this.#entries.get(name) ?? (version === undefined ? undefined : this.#entries.get(`${name}@${version}`));
-    if (exact || version !== undefined) return exact?.definition;
-    return this.all.findLast((definition) => definition.name === name);
+    if (exact || version !== undefined) return exact;
+    return [...this.#entries.values()].findLast(({ definition }) => definition.name === name);
   }
 
   get all(): readonly Definition[] {
@@ -58,6 +104,11 @@ export class DefinitionSet {
 }
 
 function describe(value: unknown): string {
-  if (typeof value === "object" && value !== null && "kind" in value) return `a ${String(value.kind)}`;
-  return value === null ? "null" : `a ${typeof value}`;
+  return isBranded(value) ? `a ${value.kind}` : show(value);
+}
+
+/** @throws InvalidArgumentError naming the task and the option of a policy that cannot be */
+export function checkPolicies(policies: Readonly<Record<string, TaskPolicy>>): void {
+  if (!isPlainObject(policies)) throw new InvalidArgumentError(`tasks is ${show(policies)}; give an object of policies by task name.`);
+  for (const [name, policy] of Object.entries(policies)) checkPolicy(policy, name);
 }

@@ -1,6 +1,7 @@
 import type { Duration } from "../values/duration.ts";
 import { parseDuration } from "../values/duration.ts";
-import { InvalidDefinitionError } from "../values/errors.ts";
+import { InvalidArgumentError } from "../values/errors.ts";
+import { checkName, checkOptions } from "./checks.ts";
 import type { NativeOptions } from "./native.ts";
 import { parsePriority, type Priority } from "../values/priority.ts";
 import { parseRetry, type RetryOptions, type RetryPolicy } from "./retry.ts";
@@ -17,7 +18,8 @@ const DEFINITION = Symbol.for("task-backend.definition");
 export interface Runnable<in In, out Out> {
   readonly kind: "task" | "workflow" | "ref";
   readonly name: string;
-  readonly queue: string;
+  /** Absent on a ref that names none: that of the definition of this name, where the submitter or the worker has it, or "default". */
+  readonly queue?: string;
   readonly priority?: Priority;
   readonly native?: NativeOptions;
   readonly "~in"?: (input: In) => void;
@@ -27,6 +29,7 @@ export interface Runnable<in In, out Out> {
 /** A task: a named handler with its policy. Made by `defineTask`. */
 export interface TaskDefinition<in In = never, out Out = unknown> extends Runnable<In, Out> {
   readonly kind: "task";
+  readonly queue: string;
   readonly schema?: Schema;
   readonly retry: RetryPolicy;
   /** Per attempt, in milliseconds. Absent: none. */
@@ -37,12 +40,13 @@ export interface TaskDefinition<in In = never, out Out = unknown> extends Runnab
 /** A workflow: a named durable function. Made by `defineWorkflow`, `chain` or `dag`. */
 export interface WorkflowDefinition<in In = never, out Out = unknown> extends Runnable<In, Out> {
   readonly kind: "workflow";
+  readonly queue: string;
   readonly version: string;
   readonly schema?: Schema;
   readonly handler: (workflow: WorkflowContext, input: never) => unknown;
 }
 
-/** The name and queue of a task or workflow whose code lives elsewhere. Made by `taskRef`. */
+/** The name of a task or workflow whose code lives elsewhere, and its queue where that matters. Made by `taskRef`. */
 export interface TaskRef<in In = never, out Out = unknown> extends Runnable<In, Out> {
   readonly kind: "ref";
 }
@@ -78,25 +82,42 @@ export function definitionKey(definition: { kind: string; name: string; version?
   return definition.kind === "workflow" ? `${definition.name}@${definition.version}` : definition.name;
 }
 
-const NAME = /^[^\s\p{Cc}\p{Cs}@,](?:[^\p{Cc}\p{Cs}@,]{0,198}[^\s\p{Cc}\p{Cs}@,])?$/u;
-
-/** @throws InvalidDefinitionError when a name or queue is empty, too long, or holds characters that engines reserve */
-export function checkName(value: unknown, what: string): string {
-  if (typeof value === "string" && NAME.test(value)) return value;
-  throw new InvalidDefinitionError(
-    `${what} is ${JSON.stringify(value)}; give 1 to 200 characters without "@", commas, control characters or blanks at the ends.`,
-  );
+/**
+ * Checks an operator's policy where it enters, before any task of its name is known.
+ * @throws InvalidArgumentError naming the task and the option
+ */
+export function checkPolicy(policy: TaskPolicy, name: string): void {
+  const where = policyOf(name);
+  checkOptions(policy, ["queue", "retry", "timeout", "priority"], where, InvalidArgumentError);
+  if (policy.queue !== undefined) checkName(policy.queue, `${where}: queue`, InvalidArgumentError);
+  parsePriority(policy.priority, `${where}: priority`);
+  parseRetry(policy.retry, `${where}: retry`);
+  if (policy.timeout !== undefined) parseDuration(policy.timeout, `${where}: timeout`);
 }
 
-/** A definition with the operator's policy over it. */
+/**
+ * A definition with the operator's policy over it: what the policy does not say stays as the definition says.
+ * @throws InvalidArgumentError for a retry policy or timeout of a workflow, which has none
+ */
 export function withPolicy<D extends Runnable<never, unknown>>(definition: D, policy: TaskPolicy | undefined): D {
   if (!policy) return definition;
-  const where = `The configured policy of "${definition.name}"`;
+  const { queue, priority, retry, timeout } = policy;
+  const where = policyOf(definition.name);
+  if (definition.kind === "workflow" && (retry !== undefined || timeout !== undefined)) {
+    throw new InvalidArgumentError(
+      `${where} has ${retry === undefined ? "a timeout" : "retry"}, and "${definition.name}" is a workflow, which has none; give it to the tasks that it runs.`,
+    );
+  }
+  const task = definition.kind === "task" ? (definition as unknown as TaskDefinition) : undefined;
   return brand({
     ...definition,
-    ...(policy.queue !== undefined && { queue: checkName(policy.queue, `${where}: queue`) }),
-    ...(policy.priority !== undefined && { priority: parsePriority(policy.priority, `${where}: priority`) }),
-    ...(policy.retry !== undefined && definition.kind === "task" && { retry: parseRetry(policy.retry, `${where}: retry`) }),
-    ...(policy.timeout !== undefined && definition.kind === "task" && { timeoutMs: parseDuration(policy.timeout, `${where}: timeout`) }),
+    ...(queue !== undefined && { queue }),
+    ...(priority !== undefined && { priority }),
+    ...(task && retry !== undefined && { retry: parseRetry(retry, `${where}: retry`, task.retry) }),
+    ...(task && timeout !== undefined && { timeoutMs: parseDuration(timeout, `${where}: timeout`) }),
   });
+}
+
+function policyOf(name: string): string {
+  return `The configured policy of "${name}"`;
 }

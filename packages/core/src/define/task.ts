@@ -1,5 +1,6 @@
 import type { StandardSchemaV1 } from "@standard-schema/spec";
-import { brand, checkName, type TaskDefinition, type TaskRef } from "./definition.ts";
+import { checkName, checkNative, checkOptions } from "./checks.ts";
+import { brand, type TaskDefinition, type TaskRef } from "./definition.ts";
 import { parseDuration, type Duration } from "../values/duration.ts";
 import { InvalidDefinitionError } from "../values/errors.ts";
 import type { Headers } from "../values/json.ts";
@@ -8,6 +9,7 @@ import type { NativeOptions } from "./native.ts";
 import { parsePriority, type Priority } from "../values/priority.ts";
 import { parseRetry, type RetryOptions } from "./retry.ts";
 import type { Schema } from "./schema.ts";
+import { show } from "../values/show.ts";
 
 /** What a handler is given beside its input. */
 export interface TaskContext {
@@ -30,18 +32,24 @@ export interface TaskContext {
   progress(value: unknown): void;
 }
 
+/** What every kind of definition has. */
 interface CommonOptions {
   /** Unique among the definitions of a worker. */
   name: string;
-  /** Default `"default"`. */
-  queue?: string;
-  /** Default `"normal"`; a submission may say otherwise. */
+  /** Default: as a step that of its workflow, else `"normal"`. A submission may say otherwise. */
   priority?: Priority;
   /** Passed to the engine untouched. Portable code needs none. */
   native?: NativeOptions;
 }
 
+interface RefOptions extends CommonOptions {
+  /** Default: that of the definition of this name, where it is known, else `"default"`. */
+  queue?: string;
+}
+
 interface TaskOptions extends CommonOptions {
+  /** Default `"default"`. */
+  queue?: string;
   /** Default: 3 attempts, exponential from 1 s, factor 2, at most 1 min, up to 25 % added. */
   retry?: RetryOptions;
   /** Of one attempt; its signal is aborted then. Default: none. */
@@ -72,38 +80,73 @@ export function defineTask<In, Out>(
   options: TaskOptions & { input?: undefined; handler: (input: In, context: TaskContext) => Out },
 ): TaskDefinition<In, Awaited<Out>>;
 export function defineTask(options: TaskOptions & { input?: Schema | undefined; handler: TaskDefinition["handler"] }): TaskDefinition {
-  const name = checkName(options.name, "The name of a task");
-  if (typeof options.handler !== "function")
-    throw new InvalidDefinitionError(`Task "${name}" has no handler; give \`handler: async (input, ctx) => …\`.`);
+  const where = whereOf("task", options);
+  checkOptions(options, [...COMMON, "retry", "timeout", "input", "handler"], where, InvalidDefinitionError);
   return brand<TaskDefinition>({
     kind: "task",
-    ...commonOf(options, `Task "${name}"`),
-    retry: parseRetry(options.retry, `Task "${name}": retry`),
-    ...(options.timeout !== undefined && { timeoutMs: parseDuration(options.timeout, `Task "${name}": timeout`) }),
-    ...(options.input && { schema: options.input }),
-    handler: options.handler,
+    ...commonOf(options, where),
+    queue: queueOf(options, where),
+    retry: parseRetry(options.retry, `${where}: retry`),
+    ...(options.timeout !== undefined && { timeoutMs: parseDuration(options.timeout, `${where}: timeout`) }),
+    ...codeOf(options, where, "handler: async (input, ctx) => …"),
   });
 }
 
 /**
- * Names a task or workflow whose code lives elsewhere, so that it can be submitted and be a step.
+ * Names a task or workflow whose code lives elsewhere, so that it can be submitted and be a step. Without a queue it goes to that
+ * of the definition of this name, where the backend that submits it, or the worker that runs the workflow, has one.
  * @throws InvalidDefinitionError, InvalidArgumentError
  * @example
  * export const load = taskRef<Rows, Loaded>({ name: "load_data", queue: "warehouse" });
  */
-export function taskRef<In = unknown, Out = unknown>(options: CommonOptions): TaskRef<In, Out> {
-  return brand({ kind: "ref", ...commonOf(options, `taskRef "${options.name}"`) });
+export function taskRef<In = unknown, Out = unknown>(options: RefOptions): TaskRef<In, Out> {
+  const where = whereOf("taskRef", options);
+  checkOptions(options, COMMON, where, InvalidDefinitionError);
+  return brand<TaskRef<In, Out>>({
+    kind: "ref",
+    ...commonOf(options, where),
+    ...(options.queue !== undefined && { queue: queueOf(options, where) }),
+  });
 }
 
-/** The options that every kind of definition shares, checked. */
-export function commonOf(
-  options: CommonOptions,
-  where: string,
-): { name: string; queue: string; priority?: Priority; native?: NativeOptions } {
+/** The options that every kind of definition has. */
+export const COMMON: readonly string[] = ["name", "queue", "priority", "native"];
+
+/** How messages name what is being defined. */
+export function whereOf(kind: "task" | "workflow" | "taskRef", options: { name?: unknown } | null | undefined): string {
+  const Kind = kind === "taskRef" ? kind : `${kind[0]?.toUpperCase()}${kind.slice(1)}`;
+  return typeof options?.name === "string" ? `${Kind} ${show(options.name)}` : `The definition of a ${kind}`;
+}
+
+/** The name, priority and engine options of any definition, checked. */
+export function commonOf(options: CommonOptions, where: string): { name: string; priority?: Priority; native?: NativeOptions } {
+  const { priority } = options;
+  const native = checkNative(options.native, `${where}: native`, InvalidDefinitionError);
   return {
     name: checkName(options.name, "A name"),
-    queue: checkName(options.queue ?? "default", `${where}: queue`),
-    ...(options.priority && { priority: parsePriority(options.priority, `${where}: priority`) }),
-    ...(options.native && { native: options.native }),
+    ...(priority !== undefined && { priority: parsePriority(priority, `${where}: priority`) }),
+    ...(native && { native }),
   };
+}
+
+export function queueOf({ queue = "default" }: { queue?: string }, where: string): string {
+  return checkName(queue, `${where}: queue`);
+}
+
+/** The schema and the handler of a definition, checked. */
+export function codeOf<H>(
+  options: { input?: Schema | undefined; handler: H },
+  where: string,
+  example: string,
+): { schema?: Schema; handler: H } {
+  const { input, handler } = options;
+  if (typeof handler !== "function") throw new InvalidDefinitionError(`${where} has no handler; give \`${example}\`.`);
+  if (input === undefined) return { handler };
+  const standard: unknown = (typeof input === "object" || typeof input === "function") && input !== null ? input["~standard"] : undefined;
+  if (typeof (standard as Schema["~standard"] | undefined)?.validate !== "function") {
+    throw new InvalidDefinitionError(
+      `${where}: input is ${show(input)}; give a Standard Schema, as zod 3.24, valibot 1 and arktype 2 make them.`,
+    );
+  }
+  return { schema: input, handler };
 }

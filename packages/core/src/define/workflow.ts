@@ -1,17 +1,19 @@
 import type { StandardSchemaV1 } from "@standard-schema/spec";
-import { brand, checkName, type Runnable, type WorkflowDefinition } from "./definition.ts";
+import { checkHeaders, checkKey, checkName, checkOptions } from "./checks.ts";
+import { brand, type Runnable, type WorkflowDefinition } from "./definition.ts";
 import type { Duration } from "../values/duration.ts";
-import { InvalidDefinitionError } from "../values/errors.ts";
+import { InvalidArgumentError, InvalidDefinitionError } from "../values/errors.ts";
 import type { Headers, Json } from "../values/json.ts";
 import type { Logger } from "../values/log.ts";
 import type { NativeOptions } from "./native.ts";
 import type { Priority } from "../values/priority.ts";
 import type { Schema } from "./schema.ts";
-import { commonOf } from "./task.ts";
+import { codeOf, COMMON, commonOf, queueOf, whereOf } from "./task.ts";
 
 /** How a step is run, where that differs from its definition. */
 export interface StepOptions {
   queue?: string;
+  /** Default: that of the definition, where it says one, else that of the workflow's run. */
   priority?: Priority;
   /** Over the workflow's own headers. */
   headers?: Headers;
@@ -46,6 +48,19 @@ export interface WorkflowContext {
   now(): number;
   /** From 0 to 1, seeded by the run's id. The same at each replay. */
   random(): number;
+}
+
+/** @throws InvalidArgumentError; a step is checked like a submission */
+export function checkStepOptions(options: StepOptions, where: string): void {
+  checkOptions(options, ["queue", "priority", "headers"], `The options of ${where}`, InvalidArgumentError);
+  if (options.queue !== undefined) checkName(options.queue, `The queue of ${where}`, InvalidArgumentError);
+  checkHeaders(options.headers, where);
+}
+
+/** @throws InvalidArgumentError */
+export function checkWait(signal: string, options: { timeout?: Duration }): void {
+  checkKey(signal, "The name of a signal that wf.waitForSignal waits for");
+  checkOptions(options, ["timeout"], `The options of wf.waitForSignal("${signal}")`, InvalidArgumentError);
 }
 
 interface WorkflowOptions {
@@ -86,15 +101,13 @@ export function defineWorkflow<In, Out>(
 export function defineWorkflow(
   options: WorkflowOptions & { input?: Schema | undefined; handler: WorkflowDefinition["handler"] },
 ): WorkflowDefinition {
-  const name = checkName(options.name, "The name of a workflow");
-  if (typeof options.handler !== "function") {
-    throw new InvalidDefinitionError(`Workflow "${name}" has no handler; give \`handler: async (wf, input) => …\`.`);
-  }
+  const where = whereOf("workflow", options);
+  checkOptions(options, [...COMMON, "version", "input", "handler"], where, InvalidDefinitionError);
   return brand<WorkflowDefinition>({
     kind: "workflow",
-    ...commonOf(options, `Workflow "${name}"`),
-    version: checkName(options.version ?? "1", `Workflow "${name}": version`),
-    ...(options.input && { schema: options.input }),
-    handler: options.handler,
+    ...commonOf(options, where),
+    queue: queueOf(options, where),
+    version: checkName(options.version === undefined ? "1" : options.version, `${where}: version`),
+    ...codeOf(options, where, "handler: async (wf, input) => …"),
   });
 }

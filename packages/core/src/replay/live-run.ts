@@ -5,13 +5,15 @@ import { isBranded, type Runnable, type WorkflowDefinition } from "../define/def
 import { parseDuration, type Duration } from "../values/duration.ts";
 import { errorRecord, toErrorRecord, type ErrorRecord } from "../values/error-record.ts";
 import { InvalidArgumentError, TaskCancelledError, TaskFailedError, TaskTimedOutError, WaitTimeoutError } from "../values/errors.ts";
-import type { Json } from "../values/json.ts";
+import type { Headers, Json } from "../values/json.ts";
 import { withFields, type Logger } from "../values/log.ts";
 import type { Command, JournalEntry, StepOutcome, Tick } from "../port/port.ts";
 import { runRequest } from "../submit/request.ts";
 import type { PayloadCheck } from "../submit/requirements.ts";
 import { parseInput } from "../define/schema.ts";
-import type { StepOptions, WorkflowContext } from "../define/workflow.ts";
+import { checkHeadersSize } from "../define/checks.ts";
+import { checkStepOptions, checkWait, type StepOptions, type WorkflowContext } from "../define/workflow.ts";
+import { fromStep } from "../values/origin.ts";
 import { inRun } from "../work/run-scope.ts";
 import { seededRandom } from "./random.ts";
 
@@ -124,7 +126,7 @@ export class LiveRun {
       log: this.#quietLog(),
       run: (task, given, options) => this.#run(task, given, options) as Promise<never>,
       sleep: (duration) => this.#sleep(duration),
-      waitForSignal: (signal, options) => this.#waitForSignal(signal, options?.timeout) as Promise<never>,
+      waitForSignal: (signal, options) => this.#waitForSignal(signal, options) as Promise<never>,
       now: () => this.#nowMs,
       random,
     };
@@ -182,11 +184,21 @@ export class LiveRun {
       );
     }
     return guard(() => {
-      const input = this.#context.check(given, `input of step "${task.name}" of workflow "${this.#tick.name}"`);
-      const headers = { ...this.#tick.headers, ...options.headers };
-      const run = runRequest(this.#context.definitions.apply(task), input, { ...options, headers });
+      const where = `step "${task.name}" of workflow "${this.#tick.name}"`;
+      checkStepOptions(options, where);
+      const input = this.#context.check(given, `input of ${where}`);
+      const target = this.#context.definitions.apply(task);
+      const { priority = target.priority ?? this.#tick.priority } = options;
+      const run = runRequest(target, input, { ...options, priority, headers: this.#headers(options.headers, where) });
       return this.#call({ kind: "run", name: task.name }, `run:${task.name}:${hash(input)}`, { do: "run", run });
-    });
+    }, task.name);
+  }
+
+  #headers(own: Headers | undefined, where: string): Headers {
+    if (own === undefined) return this.#tick.headers;
+    const headers = this.#context.check({ ...this.#tick.headers, ...own }, `headers of ${where}`) as Headers;
+    checkHeadersSize(headers, where);
+    return headers;
   }
 
   #sleep(duration: Duration): Promise<void> {
@@ -199,8 +211,10 @@ export class LiveRun {
     });
   }
 
-  #waitForSignal(signal: string, timeout: Duration | undefined): Promise<unknown> {
+  #waitForSignal(signal: string, options: { timeout?: Duration } = {}): Promise<unknown> {
     return guard(() => {
+      checkWait(signal, options);
+      const { timeout } = options;
       const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, `The timeout of wf.waitForSignal("${signal}")`);
       const key = `await:${signal}:${timeoutMs ?? ""}`;
       const kept = this.#signals.get(signal)?.shift();
@@ -329,11 +343,11 @@ function replayed<E extends Error>(error: E, recorded?: string): E {
 }
 
 /** A bad argument rejects like any failing call, and takes no number. */
-function guard<T>(call: () => Promise<T>): Promise<T> {
+function guard<T>(call: () => Promise<T>, step?: string): Promise<T> {
   try {
     return call();
   } catch (thrown) {
-    return rejected(thrown);
+    return rejected(step === undefined ? thrown : fromStep(thrown, step));
   }
 }
 

@@ -1,11 +1,11 @@
-import { DefinitionSet } from "../define/definition-set.ts";
+import { checkPolicies, DefinitionSet } from "../define/definition-set.ts";
+import { checkHeaders, checkHeadersSize, checkKey, checkLogger, checkName, checkOptions } from "../define/checks.ts";
 import { isBranded, type Definition, type Runnable, type TaskPolicy } from "../define/definition.ts";
 import { parseDuration, type Duration } from "../values/duration.ts";
 import {
   BackendClosedError,
   BackendUnavailableError,
   InvalidArgumentError,
-  PayloadTooLargeError,
   RunNotFoundError,
   RunSettledError,
   SubmitManyError,
@@ -18,11 +18,12 @@ import { guardedLogger, stderrLogger, type Logger } from "../values/log.ts";
 import type { NativeOptions } from "../define/native.ts";
 import type { Adapter, Capabilities, RunRecord, RunRequest } from "../port/port.ts";
 import type { Priority } from "../values/priority.ts";
-import { runRequest } from "./request.ts";
+import { checkSubmitOptions, runAtOf, runRequest } from "./request.ts";
 import { payloadCheck, requireSupported, type PayloadCheck } from "./requirements.ts";
 import { outputOf, toResult, type RunResult } from "./result.ts";
 import { createRun, type Run, type SignalOptions } from "./run.ts";
 import { parseInput } from "../define/schema.ts";
+import { show } from "../values/show.ts";
 import { startWorker, type Worker, type WorkerOptions } from "../work/worker.ts";
 import { withSignal, withTimeout } from "../values/with-timeout.ts";
 import { currentRun } from "../work/run-scope.ts";
@@ -133,6 +134,9 @@ export class TaskBackend implements AsyncDisposable {
    * @throws SubmitManyError when the engine refused some; and what `submit` throws
    */
   async submitMany<In, Out>(submissions: readonly Submission<In, Out>[]): Promise<Run<Out>[]> {
+    if (!Array.isArray(submissions)) throw new InvalidArgumentError(`submitMany was given ${show(submissions)}; give an array.`);
+    for (const [index, item] of submissions.entries())
+      checkOptions(item, ["task", "input", "options"], `Item ${index} of submitMany`, InvalidArgumentError);
     return (await this.#submit(submissions)) as Run<Out>[];
   }
 
@@ -163,11 +167,11 @@ export class TaskBackend implements AsyncDisposable {
    * @throws InvalidPayloadError, PayloadTooLargeError, UnsupportedCapabilityError before any I/O; BackendUnavailableError
    */
   async signal(id: string, name: string, payload?: unknown, options: SignalOptions = {}): Promise<void> {
-    const what = `payload of signal "${name}"`;
-    if (typeof name !== "string" || name === "")
-      throw new InvalidArgumentError(`The name of a signal is ${JSON.stringify(name)}; give text.`);
-    const json = this.#check(payload, what);
-    const request = { name, payload: json, ...(options.dedupeId !== undefined && { dedupeId: options.dedupeId }) };
+    checkKey(name, "The name of a signal");
+    checkOptions(options, ["dedupeId"], `The options of signal "${name}"`, InvalidArgumentError);
+    const { dedupeId } = options;
+    if (dedupeId !== undefined) checkKey(dedupeId, `The dedupeId of signal "${name}"`);
+    const request = { name, payload: this.#check(payload, `payload of signal "${name}"`), ...(dedupeId !== undefined && { dedupeId }) };
     const outcome = await this.#call("signal", () => this.#adapter.signal(checkId(id), request));
     if (outcome === "unknown") throw new RunNotFoundError(id);
     if (outcome === "settled") throw new RunSettledError(id);
@@ -240,7 +244,7 @@ export class TaskBackend implements AsyncDisposable {
     submissions: readonly { task: Runnable<never, unknown> | string; input: unknown; options?: SubmitOptions }[],
   ): Promise<Run[]> {
     this.#checkOpen("submit");
-    const requests = await Promise.all(submissions.map((item) => this.#request(item.task, item.input, item.options ?? {})));
+    const requests = await Promise.all(submissions.map(({ task, input, options = {} }) => this.#request(task, input, options)));
     if (requests.length === 0) return [];
     const outcomes = await this.#call("submit", () => this.#adapter.submit(requests), Math.ceil(requests.length / SUBMIT_AT_A_TIME));
     const accepted: { index: number; id: string }[] = [];
@@ -260,33 +264,40 @@ export class TaskBackend implements AsyncDisposable {
   }
 
   async #request(given: Runnable<never, unknown> | string, input: unknown, options: SubmitOptions): Promise<RunRequest> {
-    const target = this.#target(given, options);
-    const what = `input of "${target.name}"`;
-    if ("schema" in target && target.schema) await parseInput(target.schema as never, input, target.name);
-    const json = this.#check(input, what);
-    const runAtMs = runAtOf(options, target.name);
+    const target = this.#target(given);
+    const { name } = target;
+    checkSubmitOptions(options, name);
+    if ("schema" in target && target.schema) await parseInput(target.schema as never, input, name);
+    const json = this.#check(input, `input of "${name}"`);
+    const headers = this.#headers(options.headers, name);
+    const runAtMs = runAtOf(options, name);
     const request: RunRequest = {
-      ...runRequest(target, json, { ...options, headers: checkHeaders(options.headers, target.name, this.#check) }),
+      ...runRequest(target, json, { ...options, headers }),
       ...(runAtMs !== undefined && { runAtMs }),
-      ...(options.idempotencyKey !== undefined && { idempotencyKey: checkKey(options.idempotencyKey, target.name) }),
+      ...(options.idempotencyKey !== undefined && { idempotencyKey: options.idempotencyKey }),
       ...(options.native && { native: { ...target.native, ...options.native } }),
     };
     requireSupported(this.capabilities, request);
     return request;
   }
 
+  #headers(headers: Headers | undefined, name: string): Headers {
+    if (headers === undefined) return {};
+    const checked = this.#check(checkHeaders(headers, `"${name}"`), `headers of "${name}"`) as Headers;
+    checkHeadersSize(checked, `"${name}"`);
+    return checked;
+  }
+
   /** What is submitted, with the operator's policy; by name, the definition if one is registered. */
-  #target(given: Runnable<never, unknown> | string, options: SubmitOptions): Runnable<never, unknown> {
+  #target(given: Runnable<never, unknown> | string): Runnable<never, unknown> {
     if (typeof given !== "string") {
       if (isBranded(given)) return this.#definitions.apply(given);
       throw new InvalidArgumentError(
-        "submit was given something that is not a task; give what defineTask, defineWorkflow, chain, dag or taskRef made, or a name.",
+        `submit was given ${show(given)} for a task; give what defineTask, defineWorkflow, chain, dag or taskRef made, or a name.`,
       );
     }
-    const known = this.#definitions.find(given);
-    if (known) return known;
-    if (given === "") throw new InvalidArgumentError('submit was given the name ""; give the name of a task.');
-    return this.#definitions.apply({ kind: "ref", name: given, queue: options.queue ?? "default" });
+    const name = checkName(given, "The name of the task to submit", InvalidArgumentError);
+    return this.#definitions.find(name) ?? this.#definitions.apply({ kind: "ref", name });
   }
 
   #run<Out>(facts: Pick<Run, "id" | "name" | "queue" | "deduplicated">): Run<Out> {
@@ -339,8 +350,9 @@ export class TaskBackend implements AsyncDisposable {
  * const backend = await createBackend(sqlite({ file: "tasks.db" }));
  */
 export async function createBackend(adapter: Adapter, options: BackendOptions = {}, onClose: () => void = () => {}): Promise<TaskBackend> {
-  const timeoutMs = parseDuration(options.callTimeout ?? CALL_TIMEOUT_MS, "callTimeout");
   try {
+    checkBackendOptions(options);
+    const timeoutMs = parseDuration(options.callTimeout ?? CALL_TIMEOUT_MS, "callTimeout");
     const late = (): Error => unavailable("the engine", undefined, "connect", timeoutMs);
     const capabilities = await withSignal((signal) => adapter.connect(signal), timeoutMs, late);
     const retentionMs = options.retention === undefined ? 0 : parseDuration(options.retention, "retention");
@@ -366,37 +378,11 @@ function unavailable(engine: string, where: string | undefined, call: string, ti
 
 function checkId(id: unknown): string {
   if (typeof id === "string" && id !== "") return id;
-  throw new InvalidArgumentError(`The id of a run is ${JSON.stringify(id)}; give the text that submit returned.`);
+  throw new InvalidArgumentError(`The id of a run is ${show(id)}; give the text that submit returned.`);
 }
 
-function checkKey(key: unknown, name: string): string {
-  if (typeof key === "string" && key !== "" && key.length <= 500) return key;
-  throw new InvalidArgumentError(`The idempotencyKey of "${name}" is ${JSON.stringify(key)}; give 1 to 500 characters.`);
-}
-
-/** They travel with every step that a run starts. */
-const MAX_HEADER_BYTES = 16_384;
-
-function checkHeaders(headers: Headers | undefined, name: string, check: PayloadCheck): Headers {
-  if (headers === undefined) return {};
-  for (const [key, value] of Object.entries(headers)) {
-    if (typeof value !== "string") throw new InvalidArgumentError(`Header "${key}" of "${name}" is ${JSON.stringify(value)}; give text.`);
-  }
-  const what = `headers of "${name}"`;
-  const checked = check(headers, what) as Headers;
-  const bytes = Buffer.byteLength(JSON.stringify(checked));
-  if (bytes > MAX_HEADER_BYTES) throw new PayloadTooLargeError(what, bytes, MAX_HEADER_BYTES);
-  return checked;
-}
-
-function runAtOf({ delay, runAt }: SubmitOptions, name: string): number | undefined {
-  if (delay !== undefined && runAt !== undefined) throw new InvalidArgumentError(`"${name}" was given delay and runAt; give one of them.`);
-  if (delay !== undefined) {
-    const delayMs = parseDuration(delay, `The delay of "${name}"`);
-    return delayMs === 0 ? undefined : Date.now() + delayMs;
-  }
-  if (runAt === undefined) return undefined;
-  const runAtMs = runAt instanceof Date ? runAt.getTime() : Number.NaN;
-  if (Number.isNaN(runAtMs)) throw new InvalidArgumentError(`The runAt of "${name}" is ${String(runAt)}; give a valid Date.`);
-  return runAtMs <= Date.now() ? undefined : runAtMs;
+function checkBackendOptions(options: BackendOptions): void {
+  checkOptions(options, ["log", "callTimeout", "retention", "tasks"], "The options of a backend", InvalidArgumentError);
+  checkLogger(options.log);
+  if (options.tasks !== undefined) checkPolicies(options.tasks);
 }

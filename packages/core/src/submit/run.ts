@@ -1,3 +1,6 @@
+import { checkOptions } from "../define/checks.ts";
+import { InvalidArgumentError } from "../values/errors.ts";
+import { show } from "../values/show.ts";
 import { parseDuration, type Duration } from "../values/duration.ts";
 import type { TaskBackend } from "./backend.ts";
 import type { RunResult } from "./result.ts";
@@ -56,7 +59,11 @@ class SubmittedRun<Out> implements Run<Out> {
     this.#wait = wait;
   }
 
-  async output({ timeout, signal }: WaitOptions = {}): Promise<Out> {
+  async output(options: WaitOptions = {}): Promise<Out> {
+    checkOptions(options, ["timeout", "signal"], "The options of output()", InvalidArgumentError);
+    const { timeout, signal } = options;
+    if (signal !== undefined && !(signal instanceof AbortSignal))
+      throw new InvalidArgumentError(`The signal of output() is ${show(signal)}; give an AbortSignal.`);
     const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, "The timeout of output()");
     return (await this.#wait(this.id, timeoutMs, signal)) as Out;
   }

@@ -1,11 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import type { DefinitionSet } from "../define/definition-set.ts";
-import { checkName } from "../define/definition.ts";
+import { checkKey, checkName, checkOptions } from "../define/checks.ts";
 import { parseDuration, type Duration } from "../values/duration.ts";
 import { InvalidArgumentError } from "../values/errors.ts";
 import { withFields, type Logger } from "../values/log.ts";
 import type { Adapter, Capabilities, WorkerHandle, WorkerRequest, WorkerRuntime } from "../port/port.ts";
+import { show } from "../values/show.ts";
 import { requireDefinition } from "../submit/requirements.ts";
 import { guardProcess } from "./run-scope.ts";
 import { createRuntime, type AttemptEvent } from "./runtime.ts";
@@ -45,16 +46,16 @@ interface WorkerParts {
 }
 
 export async function startWorker(parts: WorkerParts, options: WorkerOptions, onStop: () => void): Promise<Worker> {
+  checkWorkerOptions(options);
   const definitions = parts.definitions.all;
-  const queues = [...new Set(options.queues ?? definitions.map((definition) => definition.queue))].map((queue) =>
-    checkName(queue, "A queue of a worker"),
-  );
+  const queues = [...new Set(options.queues ?? definitions.map((definition) => definition.queue))];
   if (queues.length === 0) throw new InvalidArgumentError("A worker has no queues: register definitions first, or give { queues }.");
   const concurrency = options.concurrency ?? 10;
   if (!Number.isInteger(concurrency) || concurrency < 1)
-    throw new InvalidArgumentError(`The concurrency of a worker is ${concurrency}; give a whole number from 1.`);
+    throw new InvalidArgumentError(`The concurrency of a worker is ${show(concurrency)}; give a whole number from 1.`);
   const graceMs = parseDuration(options.grace ?? "30s", "The grace of a worker");
   const name = options.name ?? workerName(queues);
+  tellUnknownPolicies(parts);
 
   // What is registered later belongs to later workers.
   const own = parts.definitions.copy();
@@ -69,7 +70,9 @@ export async function startWorker(parts: WorkerParts, options: WorkerOptions, on
     unguard();
     throw error;
   });
-  const stop = async ({ grace }: { grace?: Duration } = {}): Promise<void> => {
+  const stop = async (given: { grace?: Duration } = {}): Promise<void> => {
+    checkOptions(given, ["grace"], "The options of stop()", InvalidArgumentError);
+    const { grace } = given;
     const givenMs = grace === undefined ? graceMs : parseDuration(grace, "The grace of stop()");
     try {
       await handle.stop(givenMs);
@@ -94,6 +97,26 @@ async function start({ adapter, call, track }: WorkerParts, request: WorkerReque
       ),
     );
     throw error;
+  }
+}
+
+function checkWorkerOptions(options: WorkerOptions): void {
+  const known = ["queues", "concurrency", "grace", "name", "onAttempt"];
+  checkOptions(options, known, "The options of a worker", InvalidArgumentError);
+  const { queues, name, onAttempt } = options;
+  if (queues !== undefined && !Array.isArray(queues))
+    throw new InvalidArgumentError(`The queues of a worker are ${show(queues)}; give an array of names.`);
+  for (const queue of queues ?? []) checkName(queue, "A queue of a worker", InvalidArgumentError);
+  if (name !== undefined) checkKey(name, "The name of a worker");
+  if (onAttempt !== undefined && typeof onAttempt !== "function")
+    throw new InvalidArgumentError(`The onAttempt of a worker is ${show(onAttempt)}; give a function.`);
+}
+
+/** A policy for a name that is not there is a slip of the pen, or for another worker's tasks. */
+function tellUnknownPolicies({ definitions, log }: WorkerParts): void {
+  for (const { name, similar } of definitions.unknownPolicies) {
+    if (similar === undefined) log.info(`This worker has no task "${name}", for which a policy is configured`);
+    else log.warn(`This worker has no task "${name}", for which a policy is configured; did you mean "${similar}"?`);
   }
 }
 
