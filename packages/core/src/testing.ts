@@ -1,2 +1,3 @@
 /** For tests of workflows. */
-export { crashTest, CrashTestError, type CrashTestOptions, type CrashTestReport } from "./testing/crash-test.ts";
+export { crashTest, type CrashTestOptions, type CrashTestReport } from "./testing/crash-test.ts";
+export { CrashTestError } from "./testing/crash-test-error.ts";

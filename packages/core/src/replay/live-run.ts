@@ -103,7 +103,7 @@ export class LiveRun {
       const thrown = this.ended && "thrown" in this.ended ? this.ended.thrown : undefined;
       const instead = thrown !== undefined ? "has thrown instead" : this.ended ? "has ended" : "does not ask for it";
       const cause = thrown === undefined ? undefined : toErrorRecord(thrown);
-      this.#differs(`the record goes on with ${describe(missing)}, and the function ${instead}`, cause);
+      this.#differs(`the record goes on with ${describeCall(missing)}, and the function ${instead}`, cause);
     }
   }
 
@@ -250,7 +250,7 @@ export class LiveRun {
     const n = this.#issued.push(key) - 1;
     const recorded = this.#recorded[n];
     if (!this.#feeding) {
-      this.#stray(`it asked for ${describe(key)} after waiting for something that is not a wf call`);
+      this.#stray(`it asked for ${describeCall(key)} after waiting for something that is not a wf call`);
     } else if (recorded === undefined) {
       this.#commands.push({ n, key, ...operation });
     } else if (recorded !== key) {
@@ -367,7 +367,7 @@ function hash(input: Json): string {
 
 /** What of a call is not as it was: its kind, its name, or the part that is told apart. */
 function difference(n: number, issued: string, recorded: string): string {
-  const both = `call ${n} is ${describe(issued)}, on record is ${describe(recorded)}`;
+  const both = `call ${n} is ${describeCall(issued)}, on record is ${describeCall(recorded)}`;
   const [kind, ...parts] = issued.split(":");
   const [kindThen, ...partsThen] = recorded.split(":");
   if (kind !== kindThen || (kind !== "sleep" && parts.slice(0, -1).join(":") !== partsThen.slice(0, -1).join(":"))) return both;
@@ -380,7 +380,8 @@ function timeoutText(text: string | undefined): string {
   return text ? `${text} ms` : "none";
 }
 
-function describe(key: string): string {
+/** A command's key as people read it. */
+export function describeCall(key: string): string {
   const [kind, ...rest] = key.split(":");
   if (kind === "run") return `wf.run(${rest.slice(0, -1).join(":")}) with input #${rest.at(-1)}`;
   if (kind === "sleep") return `wf.sleep(${rest[0]} ms)`;

@@ -1,8 +1,15 @@
-import type { Definition, WorkflowDefinition } from "../define/definition.ts";
-import { TaskBackendError } from "../values/errors.ts";
+import { checkOptions } from "../define/checks.ts";
+import { isBranded, type Definition, type WorkflowDefinition } from "../define/definition.ts";
+import type { JournalEntry, TickResult } from "../port/port.ts";
+import { describeCall } from "../replay/live-run.ts";
+import { seededRandom } from "../replay/random.ts";
+import { InvalidArgumentError } from "../values/errors.ts";
 import { toJson, type Json } from "../values/json.ts";
-import type { TickResult } from "../port/port.ts";
+import { isPlainObject, show } from "../values/show.ts";
+import { guardProcess } from "../work/run-scope.ts";
+import { CrashTestError } from "./crash-test-error.ts";
 import { simulate, type Simulation, type SimulationOptions } from "./simulation.ts";
+import { withClocks } from "./simulated-clock.ts";
 
 export interface CrashTestOptions {
   /** What each step gives, by task name; one that throws is a step that fails. */
@@ -11,6 +18,11 @@ export interface CrashTestOptions {
   seeds?: number | readonly number[];
   /** Sent to the workflow in this order, at moments drawn from the seed. */
   signals?: readonly { name: string; payload?: unknown }[];
+  /**
+   * At how many points of each completion order a crash is tried, at most; `Infinity` for all. Default: all of a short workflow, and of
+   * a long one so many that the test takes a second or two. They are drawn from the seed, so that seeds differ in them.
+   */
+  crashPoints?: number;
 }
 
 /** What `crashTest` did. */
@@ -18,60 +30,83 @@ export interface CrashTestReport {
   readonly seeds: number;
   /** How often the workflow was crashed and replayed. */
   readonly crashes: number;
+  /** At how many points it could have been crashed: more than `crashes` where they were sampled. */
+  readonly crashPoints: number;
   /** Different results that the completion orders led to, as JSON: more than one is fine where the workflow races. */
   readonly results: readonly string[];
 }
 
-/** The workflow gave another result after a crash, or asked for something else. */
-export class CrashTestError extends TaskBackendError {
-  static override readonly kind = "CrashTestError";
-  readonly seed: number;
-  constructor(seed: number, message: string) {
-    super("CRASH_TEST", message);
-    this.seed = seed;
-  }
-}
+/** Ticks in all seeds together, replayed ones included, that the default takes: a second or two. */
+const TICKS = 60_000;
 
 /**
  * Runs a workflow in memory under many completion orders, and again with a crash at every point of each: the function
- * is replayed from its record, an hour later by `Date`, and must end as it did without the crash.
- * Steps are fakes; nothing is stored. `Date` is replaced while the function runs.
+ * is replayed from its record, an hour later by its `Date`, and must ask for the same, in the same order, and end as it did without the
+ * crash. Steps are fakes; nothing is stored. Only the workflow's own code sees the simulated `Date`.
  * @throws CrashTestError naming the first seed whose result differs
  * @example
  * await crashTest(publish, { topic: "queues" }, { tasks: { write: () => "draft" }, signals: [{ name: "approved" }] });
  */
-export async function crashTest(
-  workflow: Definition,
-  input: unknown,
-  { tasks, seeds = 50, signals = [] }: CrashTestOptions,
-): Promise<CrashTestReport> {
-  if (workflow.kind !== "workflow") throw new CrashTestError(0, `"${workflow.name}" is a task; crashTest takes a workflow.`);
-  const json = toJson(input, `input of "${workflow.name}"`);
-  const sent = signals.map(({ name, payload }) => ({ name, payload: toJson(payload, `payload of signal "${name}"`) }));
+export async function crashTest(workflow: Definition, input: unknown, options: CrashTestOptions): Promise<CrashTestReport> {
+  const name = checked(workflow, options);
+  const { seeds = 50, signals = [] } = options;
+  const json = toJson(input, `input of "${name}"`);
+  const sent = signals.map((signal) => ({ name: signal.name, payload: toJson(signal.payload, `payload of signal "${signal.name}"`) }));
   const list = typeof seeds === "number" ? Array.from({ length: seeds }, (_, index) => index + 1) : seeds;
   const results = new Set<string>();
-  let crashes = 0;
-  for (const seed of list) {
-    const options: SimulationOptions = { seed, signals: sent, step: stepOf(workflow.name, tasks) };
-    const expected = await reference(workflow, json, options);
-    results.add(describe(expected.result));
-    for (let crashAt = 1; crashAt <= expected.ticks; crashAt++) {
-      crashes++;
-      compare(workflow, options, crashAt, expected, await simulate(workflow, json, { ...options, crashAt }));
-    }
+  const report = { crashes: 0, crashPoints: 0 };
+  // A rejection that the workflow handles late or never is its own, as in a worker.
+  const unguard = guardProcess();
+  try {
+    await withClocks(async () => {
+      for (const seed of list) {
+        const settings: SimulationOptions = { seed, signals: sent, step: stepOf(name, options.tasks) };
+        const expected = await reference(workflow as WorkflowDefinition, json, settings);
+        results.add(describe(expected.result));
+        const points = pointsOf(seed, expected.ticks, options.crashPoints ?? TICKS / list.length / (2 * expected.ticks));
+        report.crashPoints += expected.ticks;
+        for (const crashAt of points) {
+          report.crashes++;
+          compare(workflow, seed, crashAt, expected, await simulate(workflow as WorkflowDefinition, json, { ...settings, crashAt }));
+        }
+      }
+    });
+  } finally {
+    unguard();
   }
-  return { seeds: list.length, crashes, results: [...results] };
+  return { seeds: list.length, ...report, results: [...results] };
+}
+
+function checked(workflow: Definition, options: CrashTestOptions): string {
+  if (!isBranded(workflow)) throw new CrashTestError(0, `crashTest was given ${show(workflow)}; give a workflow.`);
+  const { name, kind } = workflow;
+  if (kind !== "workflow") throw new CrashTestError(0, `"${name}" is a ${kind as string}; crashTest takes a workflow.`);
+  checkOptions(options, ["tasks", "seeds", "signals", "crashPoints"], "The options of crashTest", InvalidArgumentError);
+  if (!isPlainObject(options.tasks))
+    throw new InvalidArgumentError(`The tasks of crashTest are ${show(options.tasks)}; give an object of fakes by task name.`);
+  const { seeds = 50, crashPoints = 1 } = options;
+  const least = typeof seeds === "number" ? Math.floor(seeds) : seeds.length;
+  if (!(least >= 1)) throw new InvalidArgumentError(`The seeds of crashTest are ${show(seeds)}; give a number from 1, or a list of seeds.`);
+  if (!(crashPoints >= 1)) throw new InvalidArgumentError(`The crashPoints of crashTest are ${show(crashPoints)}; give a number from 1.`);
+  return name;
+}
+
+/** Of the ticks from 1 to `ticks`, at most so many: the first, the last, and one from each of as many equal parts between them. */
+function pointsOf(seed: number, ticks: number, most: number): Iterable<number> {
+  if (most >= ticks) return Array.from({ length: ticks }, (_, index) => index + 1);
+  const random = seededRandom(`points ${seed}`);
+  if (most < 2) return [1 + Math.floor(random() * ticks)];
+  const parts = Math.floor(most) - 2;
+  const between = Array.from({ length: parts }, (_, index) => 2 + Math.floor(((index + random()) * (ticks - 2)) / parts));
+  return new Set([1, ...between, ticks]);
 }
 
 function stepOf(workflow: string, tasks: CrashTestOptions["tasks"]): SimulationOptions["step"] {
   return (name, input) => {
     const fake = Object.hasOwn(tasks, name) ? tasks[name] : undefined;
-    if (!fake)
-      throw new CrashTestError(
-        0,
-        `Workflow "${workflow}" runs "${name}", which has no fake; add tasks: { ${JSON.stringify(name)}: (input) => … }.`,
-      );
-    return fake(input as never);
+    if (fake) return fake(input as never);
+    const remedy = `add tasks: { ${JSON.stringify(name)}: (input) => … }`;
+    throw new CrashTestError(0, `Workflow "${workflow}" runs "${name}", which has no fake; ${remedy}.`);
   };
 }
 
@@ -85,26 +120,33 @@ async function reference(workflow: WorkflowDefinition, input: Json, options: Sim
       `Seed ${seed}: workflow "${workflow.name}" waits for ${waitsFor} and nothing comes; add it to \`signals\`.`,
     );
   if (result.do === "retry") throw new CrashTestError(seed, `Seed ${seed}, without any crash: ${result.error.message}`);
-  if (result.do === "settle" && result.error.code === "CRASH_TEST") throw new CrashTestError(seed, result.error.message);
   return simulation;
 }
 
-function compare(
-  workflow: WorkflowDefinition,
-  { seed }: SimulationOptions,
-  crashAt: number,
-  expected: Simulation,
-  actual: Simulation,
-): void {
+const RULE = "Between wf calls use no clock, randomness or I/O, and no variable that outlives the function.";
+
+function compare({ name }: Definition, seed: number, crashAt: number, expected: Simulation, actual: Simulation): void {
   const where = `Seed ${seed}, crash before tick ${crashAt} of ${expected.ticks}`;
   if (actual.result.do === "retry") throw new CrashTestError(seed, `${where}: ${actual.result.error.message}`);
-  const [want, got] = [describe(expected.result), describe(actual.result)];
-  if (want !== got || actual.waitsFor !== undefined) {
+  const [calls, before] = [callsOf(actual.journal), callsOf(expected.journal)];
+  const n = before.findIndex((call, index) => calls[index] !== call);
+  const differs = n >= 0 ? n : calls.length > before.length ? before.length : undefined;
+  if (differs !== undefined) {
+    const [got, want] = [calls[differs], before[differs]].map((call) => (call === undefined ? "nothing more" : describeCall(call)));
     throw new CrashTestError(
       seed,
-      `${where}: workflow "${workflow.name}" ended with ${got}, and without the crash with ${want}. Between wf calls use no clock, randomness or I/O.`,
+      `${where}: workflow "${name}" asked for ${got} with call ${differs}, and without the crash for ${want}. ${RULE}`,
     );
   }
+  const [got, want] = [describe(actual.result), describe(expected.result)];
+  if (want === got && actual.waitsFor === undefined) return;
+  const ended = actual.waitsFor === undefined ? `ended with ${got}` : `waits for ${actual.waitsFor}`;
+  throw new CrashTestError(seed, `${where}: workflow "${name}" ${ended}, and without the crash ended with ${want}. ${RULE}`);
+}
+
+/** What the function asked for, in order, each with its input. */
+function callsOf(journal: readonly JournalEntry[]): string[] {
+  return journal.flatMap((entry) => (entry.type === "command" ? [entry.key] : []));
 }
 
 function describe(result: TickResult): string {

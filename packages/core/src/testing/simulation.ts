@@ -6,6 +6,9 @@ import { silentLogger } from "../values/log.ts";
 import type { Command, JournalEntry, StepOutcome, TickResult } from "../port/port.ts";
 import { createAdvance, type Advance } from "../replay/advance.ts";
 import { seededRandom } from "../replay/random.ts";
+import { signalsFirst } from "../replay/signals-first.ts";
+import { CrashTestError } from "./crash-test-error.ts";
+import { byClock, withClocks } from "./simulated-clock.ts";
 
 /*
  * A workflow run in memory: an engine without I/O, whose completions come in an order drawn from a seed and whose
@@ -14,7 +17,7 @@ import { seededRandom } from "../replay/random.ts";
 
 export interface SimulationOptions {
   readonly seed: number;
-  /** What each step gives, by its name and input; a rejection is its failure. */
+  /** What each step gives, by its name and input; a rejection is its failure, but a CrashTestError ends the simulation. */
   readonly step: (name: string, input: Json) => unknown;
   /** Sent in this order, each at a moment drawn from the seed. */
   readonly signals?: readonly { readonly name: string; readonly payload: Json }[];
@@ -22,7 +25,10 @@ export interface SimulationOptions {
   readonly cancelAt?: number;
   /** Crashes before this tick, and replays from the journal. */
   readonly crashAt?: number;
-  /** How long nothing runs after the crash. Default an hour. */
+  /**
+   * How much later the clock of the workflow's code is after the crash. Default an hour. What happens to the run happens at the
+   * same moments as without the crash, so that whatever differs then is the code's doing.
+   */
   readonly downMs?: number;
   /** The code that runs after the crash. Default: the same. */
   readonly afterCrash?: WorkflowDefinition;
@@ -48,56 +54,52 @@ const START_MS = Date.UTC(2030, 0, 1);
 const DOWN_MS = 3_600_000;
 const MAX_TICKS = 100_000;
 
-export async function simulate(workflow: WorkflowDefinition, input: Json, options: SimulationOptions): Promise<Simulation> {
+export function simulate(workflow: WorkflowDefinition, input: Json, options: SimulationOptions): Promise<Simulation> {
+  return withClocks(() => run(workflow, input, options));
+}
+
+async function run(workflow: WorkflowDefinition, input: Json, options: SimulationOptions): Promise<Simulation> {
   const { seed, crashAt, afterCrash = workflow, cancelAt, downMs = DOWN_MS } = options;
   const journal: JournalEntry[] = [];
   const open = new Map<number, Operation>();
   const starts = new Map<number, number>();
   const signals = [...(options.signals ?? [])];
   let nowMs = START_MS + seed;
+  let lostMs = 0;
   let commandsSeen = 0;
-  let from = 0;
+  /** Entries that the live run was fed, and those that a tick was carried out for. */
+  let [fed, seen] = [0, 0];
   let advance = engine(workflow, () => nowMs);
   let pick = seededRandom(`${seed}:0`);
 
-  const tick = (given: Advance, start: number, seen: number): Promise<TickResult> =>
-    given.advance({
-      id: `simulated-${seed}`,
-      name: workflow.name,
-      version: workflow.version,
-      queue: workflow.queue,
-      input,
-      headers: {},
-      startedAtMs: START_MS + seed,
-      entries: journal.slice(start),
-      from: start,
-      seen,
-      commandsSeen,
-      retries: 0,
-    });
+  const tick = (): Promise<TickResult> => {
+    const { name, version, queue } = workflow;
+    const run = { id: `simulated-${seed}`, name, version, queue, headers: {}, startedAtMs: START_MS + seed };
+    // Each replay is given its own copies, as from a store: what the workflow changes is not on record.
+    const given = { input: copy(input), entries: copy(journal.slice(fed)) };
+    return byClock(
+      () => nowMs + lostMs,
+      () => advance.advance({ ...run, ...given, from: fed, seen, commandsSeen, retries: 0 }),
+    );
+  };
 
   for (let ticks = 1; ticks <= MAX_TICKS; ticks++) {
     if (ticks === cancelAt) journal.push({ type: "cancel", atMs: nowMs });
     if (ticks === crashAt) {
       // The answer is lost with the worker; the next one comes later and knows only the journal.
-      await atTime(
-        () => nowMs,
-        () => tick(advance, from, from),
-      );
-      nowMs += downMs;
+      await tick();
+      lostMs = downMs;
       advance = engine(afterCrash, () => nowMs);
-      from = 0;
+      fed = 0;
     }
-    const result = await atTime(
-      () => nowMs,
-      () => tick(advance, from, from),
-    );
+    const result = await tick();
     if (result.do === "needJournal") {
-      from = 0;
+      if (result.signalsFirst) journal.splice(0, journal.length, ...signalsFirst(journal, seen));
+      fed = 0;
       continue;
     }
     if (result.do !== "wait") return { result, journal, ticks, starts };
-    from = journal.length;
+    fed = seen = journal.length;
     for (const command of result.commands) {
       journal.push({ type: "command", n: command.n, key: command.key });
       commandsSeen++;
@@ -115,6 +117,10 @@ export async function simulate(workflow: WorkflowDefinition, input: Json, option
     journal.push(event);
   }
   throw new Error(`Workflow "${workflow.name}" did not end within ${MAX_TICKS} ticks.`);
+}
+
+function copy<T>(json: T): T {
+  return JSON.parse(JSON.stringify(json)) as T;
 }
 
 function engine(workflow: WorkflowDefinition, now: () => number): Advance {
@@ -143,7 +149,10 @@ async function start(command: Command, open: Map<number, Operation>, { step }: S
     .then(() => step(name, input))
     .then(
       (output): StepOutcome => ({ status: "completed", output: toJson(output, `output of step "${name}"`) }),
-      (thrown: unknown): StepOutcome => ({ status: "failed", error: toErrorRecord(thrown) }),
+      (thrown: unknown): StepOutcome => {
+        if (thrown instanceof CrashTestError) throw thrown;
+        return { status: "failed", error: toErrorRecord(thrown) };
+      },
     );
   open.set(command.n, { command, outcome });
 }
@@ -185,23 +194,4 @@ function next(
     });
   }
   return candidates[Math.floor(random() * candidates.length)]?.();
-}
-
-/** Runs with a clock of its own behind `Date`, so that code which reads it behaves as it would after a crash. */
-async function atTime<T>(now: () => number, run: () => Promise<T>): Promise<T> {
-  const RealDate = globalThis.Date;
-  class SimulatedDate extends RealDate {
-    constructor(...values: unknown[]) {
-      super(...((values.length === 0 ? [now()] : values) as [number]));
-    }
-    static override now(): number {
-      return now();
-    }
-  }
-  globalThis.Date = SimulatedDate as DateConstructor;
-  try {
-    return await run();
-  } finally {
-    globalThis.Date = RealDate;
-  }
 }
