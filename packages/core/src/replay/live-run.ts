@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { setImmediate as macrotask } from "node:timers/promises";
 import type { DefinitionSet } from "../define/definition-set.ts";
 import { isBranded, type Runnable, type WorkflowDefinition } from "../define/definition.ts";
@@ -15,6 +14,7 @@ import { checkHeadersSize } from "../define/checks.ts";
 import { checkStepOptions, checkWait, type StepOptions, type WorkflowContext } from "../define/workflow.ts";
 import { fromStep } from "../values/origin.ts";
 import { inRun } from "../work/run-scope.ts";
+import { cancelKey, describeCall, differenceOf, runKey, sleepKey, waitKey } from "./call-keys.ts";
 import { seededRandom } from "./random.ts";
 
 /** What a command does, before it is numbered. Distributes over the union. */
@@ -25,6 +25,10 @@ interface Pending {
   readonly kind: "run" | "sleep" | "await";
   readonly name: string;
   readonly timeoutMs?: number;
+  /** Of a wait that goes before those of earlier rounds: the round it was made in. */
+  readonly newestOf?: number;
+  /** How many entries had been handed to the function when it made the call. */
+  readonly round: number;
   resolve(value: unknown): void;
   reject(error: unknown): void;
 }
@@ -63,6 +67,7 @@ export class LiveRun {
   readonly #recorded: string[] = [];
   #commands: Command[] = [];
   #nowMs: number;
+  #round = 0;
   #started = false;
   #feeding = false;
   #replaying = true;
@@ -190,7 +195,7 @@ export class LiveRun {
       const target = this.#context.definitions.apply(task);
       const { priority = target.priority ?? this.#tick.priority } = options;
       const run = runRequest(target, input, { ...options, priority, headers: this.#headers(options.headers, where) });
-      return this.#call({ kind: "run", name: task.name }, `run:${task.name}:${hash(input)}`, { do: "run", run });
+      return this.#call({ kind: "run", name: task.name }, runKey(task.name, input), { do: "run", run });
     }, task.name);
   }
 
@@ -204,7 +209,7 @@ export class LiveRun {
   #sleep(duration: Duration): Promise<void> {
     return guard(() => {
       const ms = parseDuration(duration, `wf.sleep in workflow "${this.#tick.name}"`);
-      return this.#call({ kind: "sleep", name: "sleep" }, `sleep:${ms}`, {
+      return this.#call({ kind: "sleep", name: "sleep" }, sleepKey(ms), {
         do: "sleep",
         untilMs: this.#context.now() + ms,
       }) as Promise<void>;
@@ -216,16 +221,15 @@ export class LiveRun {
       checkWait(signal, options);
       const { timeout } = options;
       const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, `The timeout of wf.waitForSignal("${signal}")`);
-      const key = `await:${signal}:${timeoutMs ?? ""}`;
       const kept = this.#signals.get(signal)?.shift();
       if (kept !== undefined) {
         // Already here: recorded like any other wait, but there is nothing for the engine to time.
-        this.#issue(key, { do: "await", signal });
+        this.#issue(waitKey(signal, timeoutMs), { do: "await", signal });
         return Promise.resolve(kept);
       }
-      const waiting = [...this.#pending].find(([, call]) => call.kind === "await" && call.name === signal);
-      if (waiting) this.#warnTwice(signal, waiting[0]);
-      return this.#call({ kind: "await", name: signal, ...(timeoutMs !== undefined && { timeoutMs }) }, key, {
+      const newest = this.#goesFirst(signal, timeoutMs);
+      const call = { kind: "await", name: signal, ...(timeoutMs !== undefined && { timeoutMs }), ...(newest && { newestOf: this.#round }) };
+      return this.#call(call as Omit<Pending, "resolve" | "reject" | "round">, waitKey(signal, timeoutMs, newest), {
         do: "await",
         signal,
         ...(timeoutMs !== undefined && { untilMs: this.#context.now() + timeoutMs }),
@@ -233,17 +237,27 @@ export class LiveRun {
     });
   }
 
-  #warnTwice(signal: string, n: number): void {
+  /**
+   * Whether the wait that is made now goes before those that are open for the same signal. The older ones are most often losers of a
+   * race, which nobody listens to any more, and a signal for them would be lost. Waits of one round are served in the order that they
+   * were made in. A wait that was recorded before this rule existed stays in the order of then.
+   */
+  #goesFirst(signal: string, timeoutMs: number | undefined): boolean {
+    const older = [...this.#pending].find(([, call]) => call.kind === "await" && call.name === signal && call.round < this.#round);
+    const n = this.#issued.length;
+    if (!older || this.#recorded[n] === waitKey(signal, timeoutMs)) return false;
     this.#quietLog().warn(
-      `Workflow "${this.#tick.name}" waits for signal "${signal}" with call ${this.#issued.length} while call ${n} still does: ` +
-        "a wait that lost a race goes on waiting; keep its promise and race it again.",
+      `Workflow "${this.#tick.name}" waits for signal "${signal}" with call ${n} while call ${older[0]}, which it made before, still does. ` +
+        `The next signal goes to call ${n}; one that comes between two such waits goes to the older, also when that has lost a race: ` +
+        "keep its promise and race it again.",
     );
+    return true;
   }
 
   /** Numbers the operation, compares it with the record, and waits for its outcome. */
-  #call(call: Omit<Pending, "resolve" | "reject">, key: string, operation: Operation): Promise<unknown> {
+  #call(call: Omit<Pending, "resolve" | "reject" | "round">, key: string, operation: Operation): Promise<unknown> {
     const n = this.#issue(key, operation);
-    return quiet(new Promise((resolve, reject) => this.#pending.set(n, { ...call, resolve, reject })));
+    return quiet(new Promise((resolve, reject) => this.#pending.set(n, { ...call, round: this.#round, resolve, reject })));
   }
 
   #issue(key: string, operation: Operation): number {
@@ -254,7 +268,7 @@ export class LiveRun {
     } else if (recorded === undefined) {
       this.#commands.push({ n, key, ...operation });
     } else if (recorded !== key) {
-      this.#differs(difference(n, key, recorded));
+      this.#differs(differenceOf(n, key, recorded));
     }
     return n;
   }
@@ -262,7 +276,7 @@ export class LiveRun {
   #record(n: number, key: string): void {
     this.#recorded[n] = key;
     const issued = this.#issued[n];
-    if (issued !== undefined && issued !== key) this.#differs(difference(n, issued, key));
+    if (issued !== undefined && issued !== key) this.#differs(differenceOf(n, issued, key));
   }
 
   #differs(how: string, cause?: ErrorRecord): void {
@@ -277,6 +291,7 @@ export class LiveRun {
 
   #deliver(entry: Exclude<JournalEntry, { type: "command" }>): void {
     this.#nowMs = Math.max(this.#nowMs, entry.atMs);
+    this.#round++;
     switch (entry.type) {
       case "signal":
         return this.#signal(entry.name, entry.payload);
@@ -304,16 +319,26 @@ export class LiveRun {
       this.missedSignal = true;
       return;
     }
-    for (const [n, call] of this.#pending) {
-      if (call.kind !== "await" || call.name !== name) continue;
+    const [n, call] = this.#waitFor(name) ?? [];
+    if (n !== undefined && call) {
       this.#pending.delete(n);
-      if (call.timeoutMs !== undefined) this.#issue(`cancel:${n}`, { do: "cancel", of: n });
+      if (call.timeoutMs !== undefined) this.#issue(cancelKey(n), { do: "cancel", of: n });
       call.resolve(payload);
       return;
     }
     const kept = this.#signals.get(name);
     if (kept) kept.push(payload);
     else this.#signals.set(name, [payload]);
+  }
+
+  /** The open wait that the next signal of this name goes to: of the newest round, the first. */
+  #waitFor(name: string): [n: number, call: Pending] | undefined {
+    let first: [number, Pending] | undefined;
+    for (const [n, call] of this.#pending) {
+      if (call.kind !== "await" || call.name !== name) continue;
+      if (!first || (call.newestOf ?? -1) > (first[1].newestOf ?? -1)) first = [n, call];
+    }
+    return first;
   }
 
   #cancel(): void {
@@ -323,7 +348,7 @@ export class LiveRun {
     const calls = [...this.#pending];
     this.#pending.clear();
     for (const [n, call] of calls) {
-      this.#issue(`cancel:${n}`, { do: "cancel", of: n });
+      this.#issue(cancelKey(n), { do: "cancel", of: n });
       call.reject(replayed(new TaskCancelledError(call.kind === "run" ? call.name : this.#tick.name)));
     }
   }
@@ -359,32 +384,4 @@ function rejected<T>(thrown: unknown): Promise<T> {
 function quiet<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {});
   return promise;
-}
-
-function hash(input: Json): string {
-  return createHash("sha1").update(JSON.stringify(input)).digest("base64url").slice(0, 16);
-}
-
-/** What of a call is not as it was: its kind, its name, or the part that is told apart. */
-function difference(n: number, issued: string, recorded: string): string {
-  const both = `call ${n} is ${describeCall(issued)}, on record is ${describeCall(recorded)}`;
-  const [kind, ...parts] = issued.split(":");
-  const [kindThen, ...partsThen] = recorded.split(":");
-  if (kind !== kindThen || (kind !== "sleep" && parts.slice(0, -1).join(":") !== partsThen.slice(0, -1).join(":"))) return both;
-  if (kind === "run") return `${both}: the same task with another input`;
-  if (kind === "await") return `${both}: another timeout, ${timeoutText(parts.at(-1))} instead of ${timeoutText(partsThen.at(-1))}`;
-  return kind === "sleep" ? `${both}: another duration` : both;
-}
-
-function timeoutText(text: string | undefined): string {
-  return text ? `${text} ms` : "none";
-}
-
-/** A command's key as people read it. */
-export function describeCall(key: string): string {
-  const [kind, ...rest] = key.split(":");
-  if (kind === "run") return `wf.run(${rest.slice(0, -1).join(":")}) with input #${rest.at(-1)}`;
-  if (kind === "sleep") return `wf.sleep(${rest[0]} ms)`;
-  if (kind === "await") return `wf.waitForSignal(${rest.slice(0, -1).join(":")})`;
-  return `the cancellation of call ${rest[0]}`;
 }

@@ -142,7 +142,8 @@ function workflowOf(statements: readonly Statement[]): WorkflowDefinition<null, 
 function countSignals(journal: readonly JournalEntry[]): void {
   const waits = new Map<number, string>();
   for (const entry of journal) {
-    if (entry.type === "command" && entry.key.startsWith("await:")) waits.set(entry.n, entry.key.split(":")[1] as string);
+    if (entry.type === "command" && /^await(-newest)?:/.test(entry.key)) waits.set(entry.n, entry.key.split(":")[1] as string);
+    if (entry.type === "command" && entry.key.startsWith("await-newest:")) seen("wait while an older one is open");
     if (entry.type === "fired") waits.delete(entry.n);
     if (entry.type !== "signal") continue;
     const wait = [...waits].find(([, name]) => name === entry.name)?.[0];
@@ -215,6 +216,46 @@ test("a crash before any tick changes nothing: same result, same record, no reco
     expect(made.get(what) ?? 0, what).toBeGreaterThan(0);
   }
 }, 120_000);
+
+/** The same program, where every wait ends by itself: few signals come. */
+function withTimeouts(statements: readonly Statement[]): Statement[] {
+  return statements.map((statement): Statement => {
+    if (statement.kind === "signal") return { ...statement, timeoutMs: statement.timeoutMs ?? 2_000 };
+    if (statement.kind === "loop") return { ...statement, body: withTimeouts(statement.body) };
+    if (statement.kind === "parallel") return { ...statement, branches: statement.branches.map(withTimeouts) };
+    if (statement.kind === "branch")
+      return { ...statement, taken: withTimeouts(statement.taken), otherwise: withTimeouts(statement.otherwise) };
+    return statement;
+  });
+}
+
+test("waits of several rounds for one signal are served alike at each replay", async () => {
+  const race: fc.Arbitrary<Statement> = fc.record({
+    kind: fc.constant("parallel" as const),
+    how: fc.constantFrom("race" as const, "any" as const),
+    branches: fc.constantFrom(
+      SIGNALS.map((name): Statement[] => [{ kind: "signal", name }]),
+      [[{ kind: "signal", name: "red" }], [{ kind: "sleep", ms: 500 }]],
+      [[{ kind: "signal", name: "red" }], [{ kind: "signal", name: "red" }], [{ kind: "step", label: "a", fails: false, caught: true }]],
+    ),
+  });
+  const rounds = fc.record({ kind: fc.constant("loop" as const), times: fc.integer({ min: 2, max: 4 }), body: fc.tuple(race) });
+  await fc.assert(
+    fc.asyncProperty(rounds, program, fc.nat(), fc.integer({ min: 0, max: 6 }), async (loop, more, seed, count) => {
+      const workflow = workflowOf(withTimeouts([loop, ...more.slice(0, 2)]));
+      const options = { ...optionsOf(seed, undefined), signals: signals.slice(0, count) };
+      const expected = await simulate(workflow, null, options);
+      countSignals(expected.journal);
+      for (let crashAt = 1; crashAt <= expected.ticks; crashAt++) {
+        const actual = await simulate(workflow, null, { ...options, crashAt });
+        expect(actual.result).toEqual(expected.result);
+        expect(actual.journal).toEqual(expected.journal);
+      }
+    }),
+    { numRuns: 100 },
+  );
+  expect(made.get("wait while an older one is open") ?? 0).toBeGreaterThan(50);
+}, 60_000);
 
 test("code that differs from the record is told so, or was never asked before the crash", async () => {
   let differences = 0;

@@ -1,7 +1,7 @@
 import { checkOptions } from "../define/checks.ts";
 import { isBranded, type Definition, type WorkflowDefinition } from "../define/definition.ts";
 import type { JournalEntry, TickResult } from "../port/port.ts";
-import { describeCall } from "../replay/live-run.ts";
+import { describeCall } from "../replay/call-keys.ts";
 import { seededRandom } from "../replay/random.ts";
 import { InvalidArgumentError } from "../values/errors.ts";
 import { toJson, type Json } from "../values/json.ts";
