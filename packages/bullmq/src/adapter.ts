@@ -7,7 +7,9 @@ import {
   type SignalRequest,
 } from "@task-backend/core/adapter";
 import { capabilitiesOf } from "./capabilities.ts";
-import { cancelledFailure, toRecord, toRef, toUnavailable, type StoredJob } from "./mapping.ts";
+import { toUnavailable } from "./errors.ts";
+import { toRef } from "./ids.ts";
+import { cancelledFailure, signalEntry, toRecord, type StoredJob } from "./mapping.ts";
 import { parseOptions, type BullmqOptions, type BullmqSettings } from "./options.ts";
 import { PostgresStore } from "./postgres/postgres-store.ts";
 import { RedisStore } from "./redis/redis-store.ts";
@@ -65,12 +67,19 @@ function makeAdapter(settings: BullmqSettings, log?: Logger): Adapter {
 
   return {
     connect: async (signal) => {
-      store = settings.target.store === "redis" ? new RedisStore(settings, settings.target) : new PostgresStore(settings, settings.target);
-      waits = new Waits(store, expired);
-      submitter = new Submitter(store, expired, (job) => waits?.expect(job));
-      const { version } = await call((open) => open.connect(signal));
-      log?.info(`bullmq on ${store.where}`);
-      return capabilitiesOf(settings, { version, where: store.where });
+      const open =
+        settings.target.store === "redis" ? new RedisStore(settings, settings.target) : new PostgresStore(settings, settings.target);
+      try {
+        const { version } = await open.connect(signal);
+        store = open;
+        waits = new Waits(open, expired);
+        submitter = new Submitter(open, expired, (job) => waits?.expect(job));
+        log?.info(`bullmq on ${open.where}`);
+        return capabilitiesOf(settings, { version, where: open.where });
+      } catch (error) {
+        await open.close().catch(() => {});
+        throw toUnavailable(error, open.where);
+      }
     },
 
     submit: (runs) => call(() => (submitter as Submitter).submit(runs)),
@@ -92,18 +101,22 @@ function makeAdapter(settings: BullmqSettings, log?: Logger): Adapter {
         return job ? open.cancel(job, cancelledFailure(job)) : "unknown";
       }),
 
-    signal: (id, { name, payload, dedupeId }: SignalRequest) =>
+    signal: (id, request: SignalRequest) =>
       call(async (open) => {
         const job = await read(open, id);
-        const entry = JSON.stringify({ type: "signal", name, payload, atMs: Date.now() });
-        return job ? open.signal(job.ref, entry, dedupeId) : "unknown";
+        if (!job) return "unknown";
+        if (job.finishedOn !== undefined) return "settled";
+        // Known by name only, a run has no kind before a worker has taken it.
+        return job.data.kind === "task" ? "not-a-workflow" : open.signal(job.ref, signalEntry(request), request.dedupeId);
       }),
 
     startWorker: (request, runtime) =>
       call(async (open) => {
         const worker = new BullmqWorker(open, settings, request, runtime);
         await worker.start();
-        return worker;
+        if (store === open) return worker;
+        await worker.stop(0);
+        throw new BackendUnavailableError("The bullmq backend was closed while the worker started.");
       }),
 
     close: async () => {

@@ -1,5 +1,5 @@
 import type { Decision, ErrorRecord } from "@task-backend/core/adapter";
-import { chargedStarts, failureFields, previousFailure, type FailureRecord } from "./mapping.ts";
+import { boundedDelay, chargedStarts, failureFields, previousFailure, type FailureRecord } from "./mapping.ts";
 import { minimalJob, type Claim, type Lane, type NextJob, type Store } from "./store.ts";
 
 /** Carries out what core decided about an attempt, by BullMQ's own moves. */
@@ -33,14 +33,14 @@ export class Finisher {
           await backend.retryJob(ref.id, false, token, { fieldsToUpdate });
           return undefined;
         }
-        return (await backend.moveToDelayed(ref.id, Date.now(), Math.ceil(decision.delayMs), token, {
+        return (await backend.moveToDelayed(ref.id, Date.now(), boundedDelay(decision.delayMs), token, {
           fieldsToUpdate,
           fetchNext,
         })) as NextJob;
       }
       case "release":
         if (decision.delayMs <= 0) await backend.moveJobFromActiveToWait(ref.id, token);
-        else await backend.moveToDelayed(ref.id, Date.now(), Math.ceil(decision.delayMs), token, { skipAttempt: true });
+        else await backend.moveToDelayed(ref.id, Date.now(), boundedDelay(decision.delayMs), token, { skipAttempt: true });
         return undefined;
     }
   }

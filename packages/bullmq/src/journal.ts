@@ -1,6 +1,18 @@
-import type { Answer, Command, DrivenRun, JournalSlice, JournalStore, RunRequest } from "@task-backend/core/adapter";
-import { cancelledFailure, toJob, toRef, toRunId, type FailureRecord } from "./mapping.ts";
-import type { Claim, Ending, Lane, Store, TickRecord, WorkflowState } from "./store.ts";
+import {
+  errorRecord,
+  type Answer,
+  type Command,
+  type DrivenRun,
+  type ErrorRecord,
+  type JournalEntry,
+  type JournalSlice,
+  type JournalStore,
+  type RunRequest,
+} from "@task-backend/core/adapter";
+import { isRefused, readStored, RunFault } from "./errors.ts";
+import { isWorkflowQueue, toRef, toRunId } from "./ids.ts";
+import { cancelledFailure, chargedStarts, MAX_DUE_MS, toJob, type FailureRecord, type NewJob } from "./mapping.ts";
+import type { Claim, Ending, Lane, Store, TickRecord } from "./store.ts";
 
 /** What a tick asked for and this worker has yet to carry out; on record until it is done. */
 interface Outbox {
@@ -10,6 +22,12 @@ interface Outbox {
 
 /** Beyond the end of any journal. */
 const NO_ENTRIES = 2 ** 31 - 1;
+
+/**
+ * What the commands of one tick may come to together, in characters of JSON. They are recorded in one step, where PostgreSQL's
+ * jsonb ends at 256 MB and a value of Redis at 512 MB, and the text grows as it is quoted once more.
+ */
+const MAX_TICK_CHARACTERS = 64 * 1024 * 1024;
 
 /** A run for a tick, with the claim of its job. */
 export interface ClaimedRun extends DrivenRun {
@@ -22,6 +40,7 @@ export interface ClaimedRun extends DrivenRun {
 /**
  * The journals of workflow runs. Steps, timers and signals append to them as they happen, in the store's atomic steps;
  * commands are put on record before they are carried out, and carried out again by the next tick should this one be lost.
+ * What the run's own data makes impossible is thrown as a RunFault.
  */
 export class WorkflowJournal implements JournalStore<ClaimedRun> {
   readonly #store: Store;
@@ -37,8 +56,13 @@ export class WorkflowJournal implements JournalStore<ClaimedRun> {
     // A worker may have been lost while it was settling the run or carrying commands out.
     const state = await this.#store.load(claim, NO_ENTRIES, version);
     if (state === "lost") return "settled";
-    if (state.ending !== undefined) {
-      await this.#settle(run, JSON.parse(state.ending) as Ending);
+    const { ending } = state;
+    if (ending !== undefined) {
+      await this.#settle(
+        run.lane,
+        claim,
+        readStored(`The ending of run "${run.id}"`, () => JSON.parse(ending) as Ending),
+      );
       return "settled";
     }
     const job = await this.#store.get(claim.ref);
@@ -46,9 +70,15 @@ export class WorkflowJournal implements JournalStore<ClaimedRun> {
   }
 
   async load(run: ClaimedRun, from: number): Promise<JournalSlice | "lost"> {
-    const state: WorkflowState | "lost" = await this.#store.load(run.claim, from, run.version);
+    const state = await this.#store.load(run.claim, from, run.version);
     if (state === "lost") return "lost";
-    if (state.outbox !== undefined) await this.#carryOut(run, JSON.parse(state.outbox) as Outbox);
+    const { outbox } = state;
+    if (outbox !== undefined) {
+      await this.#carryOut(
+        run,
+        readStored(`What run "${run.id}" asked for`, () => JSON.parse(outbox) as Outbox),
+      );
+    }
     run.commands = state.commands;
     return {
       entries: state.entries,
@@ -60,26 +90,43 @@ export class WorkflowJournal implements JournalStore<ClaimedRun> {
     };
   }
 
-  async commit(run: ClaimedRun, seen: number, result: Answer): Promise<"done" | "more" | "lost"> {
+  async commit(run: ClaimedRun, seen: number, result: Answer, reordered?: readonly JournalEntry[]): Promise<"done" | "more" | "lost"> {
+    const { lane, claim } = run;
+    switch (result.do) {
+      case "complete":
+        return this.#settle(lane, claim, { output: JSON.stringify(result.output) }, seen);
+      case "settle": {
+        const failure: FailureRecord = { status: result.status, attempts: 1, error: result.error };
+        // A run that was cancelled ends as it is.
+        return this.#settle(lane, claim, failure, result.status === "failed" ? seen : undefined);
+      }
+    }
+    // On its own: the order is right, whether or not the answer that is based on it gets to be carried out.
+    if (reordered && (await this.#store.reorder(claim, reordered)) === "lost") return "lost";
     switch (result.do) {
       case "wait":
         return this.#wait(run, seen, result.commands);
-      case "complete":
-        return this.#settle(run, { output: JSON.stringify(result.output) });
-      case "settle": {
-        const failure: FailureRecord = { status: result.status, attempts: 1, error: result.error };
-        return this.#settle(run, failure);
-      }
       case "retry":
-        return this.#store.postpone(run.claim, result.delayMs, JSON.stringify(result.error));
+        return this.#store.postpone(claim, result.delayMs, JSON.stringify(result.error));
       case "release":
-        return this.#store.postpone(run.claim, result.delayMs, undefined);
+        return this.#store.postpone(claim, result.delayMs, undefined);
     }
+  }
+
+  /** Settles a run that cannot go on, whatever has come for it and whether or not it is a workflow. */
+  async fail(lane: Lane, claim: Claim, error: ErrorRecord): Promise<void> {
+    const failure: FailureRecord = { status: "failed", attempts: isWorkflowQueue(lane.queue) ? 1 : chargedStarts(claim.json), error };
+    await this.#settle(lane, claim, failure).catch(async (thrown: unknown) => {
+      if (!isRefused(thrown)) throw thrown;
+      // What it started cannot be read any more.
+      await this.#store.finishWorkflow(lane, claim, failure, { force: true });
+    });
   }
 
   async #wait(ticking: ClaimedRun, seen: number, commands: readonly Command[]): Promise<"done" | "more" | "lost"> {
     const { claim } = ticking;
     const fresh = commands.filter((command) => command.n >= ticking.commands);
+    checkSize(ticking, fresh);
     const outbox: Outbox = {
       runs: fresh.flatMap((command) => (command.do === "run" ? [[command.n, command.run] as const] : [])),
       cancels: fresh.flatMap((command) => (command.do === "cancel" ? [command.of] : [])),
@@ -107,31 +154,59 @@ export class WorkflowJournal implements JournalStore<ClaimedRun> {
     return this.#store.park(claim, length, undefined);
   }
 
-  /** Starts and cancels runs. Each may be done again without harm: the ids follow from the command. */
+  /**
+   * Cancels and starts runs. Each may be done again without harm: the ids follow from the command. What an earlier tick started is
+   * cancelled before this one's runs may start; a run that its own tick cancels never may: it is due at the end of time when it is.
+   */
   async #carryOut({ claim }: ClaimedRun, { runs, cancels }: Outbox): Promise<void> {
-    if (runs.length > 0) await this.#store.add(runs.map(([n, run]) => this.#job(claim, n, run)));
+    const stillborn = runs.filter(([n]) => cancels.includes(n)).map(([n, run]) => neverDue(this.#job(claim, n, run)));
+    if (stillborn.length > 0) await this.#store.add(stillborn);
     for (const n of cancels) {
       const child = await this.#store.child(claim, n);
       if (child !== undefined) await this.#cancel(child);
     }
+    const wanted = runs.filter(([n]) => !cancels.includes(n));
+    if (wanted.length > 0) await this.#store.add(wanted.map(([n, run]) => this.#job(claim, n, run)));
   }
 
-  #job(claim: Claim, n: number, run: RunRequest) {
+  #job(claim: Claim, n: number, run: RunRequest): NewJob {
     return toJob(run, [toRunId(claim.ref), n]);
   }
 
-  /** Settles the run. What it started and has not settled is cancelled between the decision and its end. */
-  async #settle({ lane, claim }: ClaimedRun, ending: Ending): Promise<"done" | "lost"> {
-    const outcome = await this.#store.finishWorkflow(lane, claim, ending, false);
+  /** What the run started and has not settled is cancelled between the decision and its end. */
+  async #settle(lane: Lane, claim: Claim, ending: Ending, seen?: number): Promise<"done" | "more" | "lost"> {
+    const outcome = await this.#store.finishWorkflow(lane, claim, ending, seen === undefined ? {} : { seen });
     if (typeof outcome === "string") return outcome;
     for (const child of outcome) await this.#cancel(child);
-    return (await this.#store.finishWorkflow(lane, claim, ending, true)) === "done" ? "done" : "lost";
+    return (await this.#store.finishWorkflow(lane, claim, ending, { force: true })) === "done" ? "done" : "lost";
   }
 
   async #cancel(run: string): Promise<void> {
     const ref = toRef(run);
     const job = ref && (await this.#store.get(ref));
     if (job) await this.#store.cancel(job, cancelledFailure(job));
+  }
+}
+
+function neverDue(job: NewJob): NewJob {
+  return { ...job, opts: { ...job.opts, delay: MAX_DUE_MS - job.timestamp } };
+}
+
+/** As many inputs of the largest size as surely fit. */
+const FIT = 3;
+
+/** @throws RunFault with PAYLOAD_TOO_LARGE */
+function checkSize({ name }: ClaimedRun, commands: readonly Command[]): void {
+  if (commands.length <= FIT) return;
+  let characters = 0;
+  for (const command of commands) {
+    // One at a time: together they may be more than one string can hold.
+    characters += command.key.length + (command.do === "run" ? JSON.stringify(command.run).length : 0);
+    if (characters <= MAX_TICK_CHARACTERS) continue;
+    const message =
+      `Workflow "${name}" asked for ${commands.length} things at once, whose inputs come to more than ${MAX_TICK_CHARACTERS} characters of ` +
+      "JSON together; await some before it asks for others, or store the inputs elsewhere and pass references.";
+    throw new RunFault(errorRecord("PayloadTooLargeError", "PAYLOAD_TOO_LARGE", message));
   }
 }
 

@@ -1,9 +1,8 @@
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import {
-  BackendUnavailableError,
   cancelledRecord,
+  corruptRecord,
   PRIORITIES,
-  TaskBackendError,
   type ErrorRecord,
   type Headers,
   type Json,
@@ -11,16 +10,13 @@ import {
   type RunRecord,
   type RunRequest,
   type RunStatus,
+  type SignalRequest,
   type StepOutcome,
 } from "@task-backend/core/adapter";
 import type { JobJson, JobsOptions } from "bullmq";
+import { readFailure, readJson } from "./envelope.ts";
+import { fromQueue, isWorkflowQueue, toQueue, toRef, toRunId, type JobRef } from "./ids.ts";
 import type { NativeOptions } from "./native.ts";
-
-/** A job of BullMQ: its queue there, and its id in it. */
-export interface JobRef {
-  readonly queue: string;
-  readonly id: string;
-}
 
 /** What a job carries, in clear. */
 export interface JobData {
@@ -65,36 +61,6 @@ export interface StoredJob {
   readonly workflow?: { readonly startedAtMs: number; readonly error?: string; readonly stalls: number };
 }
 
-// ---- ids and queues ----
-
-const WORKFLOWS = "@workflows";
-
-/** BullMQ's name of a queue. No name of ours holds an "@", and BullMQ's hold no colon. */
-export function toQueue(queue: string, lane: "task" | "workflow"): string {
-  return queue.replaceAll(":", "@_") + (lane === "workflow" ? WORKFLOWS : "");
-}
-
-/** Our name of a BullMQ queue. */
-export function fromQueue(queue: string): string {
-  return (queue.endsWith(WORKFLOWS) ? queue.slice(0, -WORKFLOWS.length) : queue).replaceAll("@_", ":");
-}
-
-export function isWorkflowQueue(queue: string): boolean {
-  return queue.endsWith(WORKFLOWS);
-}
-
-/** A run's id is its BullMQ queue and job id, as they follow each other in a Redis key. */
-export function toRunId({ queue, id }: JobRef): string {
-  return `${queue}:${id}`;
-}
-
-export function toRef(runId: string): JobRef | undefined {
-  const at = runId.indexOf(":");
-  return at < 1 || at === runId.length - 1 || runId.includes(":", at + 1)
-    ? undefined
-    : { queue: runId.slice(0, at), id: runId.slice(at + 1) };
-}
-
 // ---- submitting ----
 
 /** As far as BullMQ's scores of delayed jobs reach, which are milliseconds times 4096. */
@@ -103,6 +69,16 @@ export const MAX_DUE_MS = 2_190_000_000_000;
 /** Served in this order; no job goes without a priority, because those would go before all others. */
 function toPriority(priority: Priority): number {
   return PRIORITIES.length - PRIORITIES.indexOf(priority);
+}
+
+/** Of a claimed job, which BullMQ's own tools may have given any number. */
+export function fromPriority(priority: number | undefined): Priority {
+  return PRIORITIES[PRIORITIES.length - (priority ?? 0)] ?? "normal";
+}
+
+/** A delay that every store's clock reaches. */
+export function boundedDelay(delayMs: number): number {
+  return Math.min(Math.ceil(delayMs), MAX_DUE_MS - Date.now());
 }
 
 export interface NewJob {
@@ -162,11 +138,13 @@ export function chargedStarts(job: { readonly attemptsMade: number; readonly sta
 }
 
 export function toRecord(job: StoredJob): RunRecord {
-  const failure = failureOf(job.stacktrace);
-  const status = statusOf(job, failure);
+  const failure = readFailure(job.stacktrace);
+  const output = job.state === "completed" ? readJson(job.returnvalue ?? "null") : undefined;
+  const status = job.state === "completed" && output === undefined ? "failed" : statusOf(job, failure);
   const startedAtMs = job.workflow?.startedAtMs ?? failure?.startedAtMs ?? job.processedOn;
   const attempts = attemptsOf(job, status, failure);
   const error = errorOf(job, status, failure);
+  const progress = readJson(job.progress);
   return {
     id: toRunId(job.ref),
     name: job.name,
@@ -174,10 +152,10 @@ export function toRecord(job: StoredJob): RunRecord {
     status,
     attempts,
     submittedAtMs: job.timestamp,
-    ...(job.progress !== undefined && { progress: JSON.parse(job.progress) as Json }),
+    ...(progress !== undefined && { progress }),
     ...(startedAtMs !== undefined && attempts > 0 && { startedAtMs }),
     ...(job.finishedOn !== undefined && { finishedAtMs: job.finishedOn }),
-    ...(status === "completed" && { output: JSON.parse(job.returnvalue ?? "null") as Json }),
+    ...(output !== undefined && { output }),
     ...(error && { error }),
   };
 }
@@ -199,24 +177,19 @@ function attemptsOf(job: StoredJob, status: RunStatus, failure: FailureRecord | 
 
 function errorOf(job: StoredJob, status: RunStatus, failure: FailureRecord | undefined): ErrorRecord | undefined {
   if (status === "retrying") {
-    if (job.workflow) return JSON.parse(job.workflow.error as string) as ErrorRecord;
+    if (job.workflow)
+      return (readJson(job.workflow.error) as ErrorRecord | undefined) ?? corruptRecord(`The error of run "${toRunId(job.ref)}"`);
     return failure && failure.attempts === chargedStarts(job) ? failure.error : undefined;
   }
+  if (job.state === "completed" && status === "failed") return corruptRecord(`The output of run "${toRunId(job.ref)}"`);
   if (job.state !== "failed") return undefined;
   return failure?.error ?? { name: "Error", message: job.failedReason ?? "", code: "ENGINE_FAILED", retryable: false };
 }
 
 /** The error of the attempt before this one, when that one failed rather than got lost. */
 export function previousFailure(json: Pick<JobJson, "stacktrace" | "attemptsMade" | "stalledCounter">): FailureRecord | undefined {
-  const failure = json.attemptsMade > 0 ? failureOf(json.stacktrace) : undefined;
+  const failure = json.attemptsMade > 0 ? readFailure(json.stacktrace) : undefined;
   return failure && failure.attempts === chargedStarts(json) ? failure : undefined;
-}
-
-function failureOf(stacktrace: string | undefined): FailureRecord | undefined {
-  if (stacktrace === undefined) return undefined;
-  const last = (JSON.parse(stacktrace) as string[] | null)?.at(-1);
-  if (!last?.startsWith('{"status":')) return undefined;
-  return JSON.parse(last) as FailureRecord;
 }
 
 /** The fields of a job that tell of a failure: what people read in BullMQ's tools, and our record as the last entry. */
@@ -230,8 +203,15 @@ export function failureFields(failure: FailureRecord): { readonly failedReason: 
 /** How a run ends that was cancelled before, between or in the middle of its attempts. */
 export function cancelledFailure(job: StoredJob): FailureRecord {
   const attempts = chargedStarts(job) + (job.state === "active" ? 1 : 0);
-  const startedAtMs = failureOf(job.stacktrace)?.startedAtMs ?? job.processedOn;
+  const startedAtMs = readFailure(job.stacktrace)?.startedAtMs ?? job.processedOn;
   return { status: "cancelled", attempts, error: cancelledRecord(job.name), ...(startedAtMs !== undefined && { startedAtMs }) };
+}
+
+/** How the entry of a signal begins in a journal. */
+export const SIGNAL_BEGINS = '{"type":"signal",';
+
+export function signalEntry({ name, payload }: SignalRequest): string {
+  return JSON.stringify({ type: "signal", name, payload, atMs: Date.now() });
 }
 
 /** How a run ended, as the workflow that waits for it is told. */
@@ -243,40 +223,4 @@ function outcomeOf(ending: { readonly output: string } | FailureRecord): StepOut
 /** What a settled step adds to the journal of the workflow that started it; undefined where none did. */
 export function settledEntry({ parent }: JobData, ending: { readonly output: string } | FailureRecord): string | undefined {
   return parent && JSON.stringify({ type: "settled", n: parent[1], atMs: Date.now(), outcome: outcomeOf(ending) });
-}
-
-// ---- errors ----
-
-/** BullMQ's codes for: no such job, no lock, not active, the lock of another. */
-const LOST: readonly unknown[] = [-1, -2, -3, -6];
-
-/** Whether a write was refused because this worker does not own the run any more. */
-export function isLost(error: unknown): boolean {
-  return LOST.includes((error as { code?: unknown }).code);
-}
-
-/** What the driver threw, with what to do about it. Errors of ours stay as they are. */
-export function toUnavailable(cause: unknown, where: string): Error {
-  if (cause instanceof TaskBackendError) return cause;
-  const message = describe(cause);
-  return new BackendUnavailableError(`${where} cannot be used: ${message}.${remedyOf(message)}`, { cause });
-}
-
-function describe(cause: unknown): string {
-  const { message, code, errors } = cause as { message?: string; code?: string; errors?: readonly Error[] };
-  return (message || errors?.[0]?.message || code || String(cause)).replace(/\.$/, "");
-}
-
-const REMEDIES: readonly (readonly [RegExp, string])[] = [
-  [/ECONNREFUSED/, "Start the server, or set TASK_BACKEND_URL to where it runs"],
-  [/ENOTFOUND|EAI_AGAIN/, "Check the host in TASK_BACKEND_URL"],
-  [/NOAUTH|WRONGPASS|password authentication/, "Check user and password in TASK_BACKEND_URL"],
-  [/OOM command not allowed/, "Redis is out of memory: raise maxmemory, with the policy noeviction"],
-  [/READONLY/, "This is a replica: connect to the primary"],
-  [/does not exist/, "Create it, or correct TASK_BACKEND_URL"],
-];
-
-function remedyOf(message: string): string {
-  const remedy = REMEDIES.find(([pattern]) => pattern.test(message))?.[1];
-  return remedy ? ` ${remedy}.` : "";
 }

@@ -1,6 +1,8 @@
 import type { JournalEntry, Json } from "@task-backend/core/adapter";
 import type { IQueueBackend, JobJson, MinimalJob, Queue } from "bullmq";
-import type { FailureRecord, JobData, JobRef, NewJob, StoredJob } from "./mapping.ts";
+import { readEnvelope } from "./envelope.ts";
+import type { JobRef } from "./ids.ts";
+import type { FailureRecord, JobData, NewJob, StoredJob } from "./mapping.ts";
 
 /** A job that a worker has claimed, and the lock it holds it with. */
 export interface Claim {
@@ -9,6 +11,10 @@ export interface Claim {
   readonly json: JobJson;
   /** What `json.data` holds. */
   readonly data: JobData;
+  /** Why the job cannot be run: it is damaged, or not ours. */
+  readonly damage?: Error;
+  /** By the monotonic clock: when the claim was sent, at the earliest the time of its lock. */
+  readonly askedAt: number;
 }
 
 /** How a run ends. */
@@ -19,14 +25,19 @@ export interface Lane {
   readonly queue: string;
   readonly workerName: string;
   readonly backend: IQueueBackend;
-  /** Resolves when there may be something to claim, or after `timeoutMs`. Answers when the next delayed job is due, if known. */
+  /** Takes the lock of the next job, where there is one. */
+  claim(token: string): Promise<NextJob>;
+  /**
+   * Resolves with the time from which on there may be something to claim, 0 for now, or undefined after `timeoutMs`.
+   * Others may not be told the same.
+   */
   wait(timeoutMs: number): Promise<number | undefined>;
-  /** Undoes a `wait` that this worker cannot follow, for others to hear of it. */
-  passOn(): Promise<void>;
+  /** Tells others what `wait` has answered, or when a delayed job is due, where this worker cannot follow it. */
+  passOn(dueAtMs: number): Promise<void>;
   /** Ends a `wait` under way. */
   interrupt(): Promise<void>;
-  /** Looks for lost jobs every now and then, as BullMQ's workers do. */
-  startStalledCheck(): Promise<void>;
+  /** Hears of news, and looks for lost jobs every now and then, as BullMQ's workers do. */
+  start(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -78,14 +89,14 @@ export interface Store {
   /** Adds jobs by BullMQ's backends; one with an id that exists already changes nothing. */
   add(jobs: readonly NewJob[]): Promise<void>;
   get(ref: JobRef): Promise<StoredJob | undefined>;
-  /** Those of the jobs that have finished. */
-  finished(refs: readonly JobRef[]): Promise<readonly StoredJob[]>;
+  /** Of each job: as it has finished, or that it still waits for its end, or that there is none. */
+  ends(refs: readonly JobRef[]): Promise<readonly (StoredJob | "unfinished" | "unknown")[]>;
   /** Calls back with what has finished in a queue, from the moment it resolves. */
   watch(queue: string, onFinished: OnFinished): Promise<void>;
 
   /** Takes the run from whoever has it and settles it, or tells the workflow that has begun. */
   cancel(job: StoredJob, failure: FailureRecord): Promise<"requested" | "settled" | "unknown">;
-  /** Calls back with the id of each run that was taken from the worker running it. */
+  /** Calls back with the id of each run that may have been taken from the worker running it: the store is asked then. */
   onCancel(listener: (runId: string) => void): Promise<() => void>;
   signal(ref: JobRef, entry: string, dedupeId: string | undefined): Promise<"accepted" | "settled" | "unknown" | "not-a-workflow">;
 
@@ -97,16 +108,29 @@ export interface Store {
   /** Begins or goes on with a workflow: what has come due is written down first. */
   load(claim: Claim, from: number, version: string | undefined): Promise<WorkflowState | "lost">;
   record(claim: Claim, tick: TickRecord): Promise<"done" | "lost">;
+  /** Makes a parked run due. */
+  wake(ref: JobRef): Promise<void>;
+  /** Replaces the entries that no committed tick has acted on by the same ones in another order. */
+  reorder(claim: Claim, entries: readonly JournalEntry[]): Promise<"done" | "lost">;
   /** Parks the run until its next timer, unless the journal is longer than `length` by now. */
   park(claim: Claim, length: number, tick: TickRecord | undefined): Promise<"done" | "more" | "lost">;
   /** Puts the run off; with an error it shows as retrying. */
   postpone(claim: Claim, delayMs: number, error: string | undefined): Promise<"done" | "lost">;
   /** Undefined when that command started nothing, or it has settled. */
   child(claim: Claim, n: number): Promise<string | undefined>;
-  /** Settles a workflow. While runs that it started are unsettled it answers with their ids, and nothing but `ending` is written. */
-  finishWorkflow(lane: Lane, claim: Claim, ending: Ending, force: boolean): Promise<"done" | "lost" | readonly string[]>;
-  /** Drops signals that were sent to a run known by name only, which turned out to be a task. */
-  forget(ref: JobRef): Promise<void>;
+  /**
+   * Settles a run, and tells the workflow that started it. Nothing is written when a signal has come after entry `seen`
+   * ("more"). While runs that it started are unsettled it answers with their ids, and nothing but `ending` is written, unless forced.
+   */
+  finishWorkflow(lane: Lane, claim: Claim, ending: Ending, how: FinishOptions): Promise<"done" | "more" | "lost" | readonly string[]>;
+  /** A run known by name only turned out to be a task: signals that were sent to it are dropped, and refused from now on. */
+  markTask(ref: JobRef): Promise<void>;
+}
+
+export interface FinishOptions {
+  /** Absent: the run ends whatever has come. */
+  readonly seen?: number;
+  readonly force?: boolean;
 }
 
 /** `[jobData, id, rateLimitDelayMs, delayUntilMs]`, as BullMQ's backends answer with the next claim. */
@@ -126,4 +150,14 @@ export function keepFor(retentionMs: number): { readonly age: number } {
 export function toJobJson({ ref, name, data, timestamp, opts }: NewJob): JobJson {
   const { priority, delay } = opts;
   return { id: ref.id, name, data: JSON.stringify(data), opts, timestamp, priority, ...(delay !== undefined && { delay }) } as JobJson;
+}
+
+/** What a claim's answer holds. Never throws: a job that cannot be read is claimed all the same, and settled by whoever has it. */
+export function toClaim(lane: Lane, token: string, answer: NextJob, askedAt: number): Claim | undefined {
+  const [json, id] = (answer ?? []) as [JobJson | null | undefined, string | undefined];
+  if (!json || !id) return undefined;
+  const { data, damage } = readEnvelope(json.data);
+  const unnamed = typeof json.name === "string" ? undefined : new Error("The job has no name.");
+  const why = damage ?? unnamed;
+  return { ref: { queue: lane.queue, id }, token, askedAt, json, data, ...(why && { damage: why }) };
 }

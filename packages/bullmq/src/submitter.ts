@@ -1,5 +1,6 @@
 import { UnsupportedCapabilityError, type RunRequest, type SubmitOutcome } from "@task-backend/core/adapter";
-import { MAX_DUE_MS, toJob, toQueue, toRunId, type JobRef, type NewJob, type StoredJob } from "./mapping.ts";
+import { toQueue, toRunId, type JobRef } from "./ids.ts";
+import { MAX_DUE_MS, toJob, type NewJob, type StoredJob } from "./mapping.ts";
 import type { Store } from "./store.ts";
 
 /** Adds jobs by BullMQ's queues. The id of a keyed run follows from its key, so that BullMQ itself keeps it single. */

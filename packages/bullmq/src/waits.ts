@@ -1,6 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { Settlement } from "@task-backend/core/adapter";
-import { toRecord, toRef, toRunId, type JobRef, type NewJob, type StoredJob } from "./mapping.ts";
+import { toRef, toRunId, type JobRef } from "./ids.ts";
+import { toRecord, type NewJob, type StoredJob } from "./mapping.ts";
 import type { OnFinished, Store } from "./store.ts";
 
 interface Waiter {
@@ -64,21 +65,29 @@ export class Waits {
   }
 
   #follow(id: string, signal: AbortSignal | undefined): Promise<Settlement | undefined> {
+    signal?.throwIfAborted();
     return new Promise((resolve, reject) => {
       const waiters = this.#waiters.get(id) ?? new Set();
-      const waiter: Waiter = { resolve, reject };
+      const onAbort = (): void => {
+        waiters.delete(waiter);
+        if (waiters.size === 0 && this.#waiters.get(id) === waiters) this.#waiters.delete(id);
+        this.#arm();
+        reject(signal?.reason as Error);
+      };
+      const end = (): void => signal?.removeEventListener("abort", onAbort);
+      const waiter: Waiter = {
+        resolve: (record) => {
+          end();
+          resolve(record);
+        },
+        reject: (error) => {
+          end();
+          reject(error as Error);
+        },
+      };
       this.#waiters.set(id, waiters.add(waiter));
       this.#arm();
-      signal?.addEventListener(
-        "abort",
-        () => {
-          waiters.delete(waiter);
-          if (waiters.size === 0 && this.#waiters.get(id) === waiters) this.#waiters.delete(id);
-          this.#arm();
-          reject(signal.reason as Error);
-        },
-        { once: true },
-      );
+      signal?.addEventListener("abort", onAbort, { once: true });
     });
   }
 
@@ -120,7 +129,11 @@ export class Waits {
   async #read(refs: readonly JobRef[]): Promise<void> {
     try {
       for (let from = 0; from < refs.length; from += BATCH) {
-        for (const job of await this.#store.finished(refs.slice(from, from + BATCH))) this.#resolve(toRunId(job.ref), toRecord(job));
+        const batch = refs.slice(from, from + BATCH);
+        for (const [index, end] of (await this.#store.ends(batch)).entries()) {
+          // A wait ends with the record of its run.
+          if (end !== "unfinished") this.#resolve(toRunId(batch[index] as JobRef), end === "unknown" ? undefined : toRecord(end));
+        }
       }
     } catch {
       // Unreachable for now: the next look finds it.

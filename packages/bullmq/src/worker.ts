@@ -1,73 +1,66 @@
-import { randomUUID } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
 import {
+  corruptRecord,
   createDrive,
-  Interruption,
   MAX_TIMER_MS,
   type Decision,
+  type ErrorRecord,
   type TickResult,
   type WorkerHandle,
   type WorkerRequest,
   type WorkerRuntime,
 } from "@task-backend/core/adapter";
-import type { JobJson } from "bullmq";
+import { faultOf, isLost } from "./errors.ts";
 import { Finisher } from "./finisher.ts";
+import { HeldRuns, type HeldRun } from "./held-runs.ts";
+import { fromQueue, isWorkflowQueue, toQueue, toRef, toRunId } from "./ids.ts";
 import { WorkflowJournal, type ClaimedRun } from "./journal.ts";
-import { chargedStarts, fromQueue, isLost, isWorkflowQueue, previousFailure, toQueue, toRunId, type JobData } from "./mapping.ts";
+import { LaneLoop, TROUBLE_RETRY_MS } from "./lane-loop.ts";
+import { chargedStarts, fromPriority, previousFailure } from "./mapping.ts";
 import type { BullmqSettings } from "./options.ts";
 import { ProgressWriter } from "./progress-writer.ts";
 import { Slots } from "./slots.ts";
-import type { Claim, Lane, NextJob, Store } from "./store.ts";
+import { toClaim, type Claim, type Lane, type Store } from "./store.ts";
 
 /** Workflow runs that one worker takes further at a time. They wait for the store, not for work. */
 const MAX_TICKS = 100;
-/** The longest wait for a job before asking again, as BullMQ's drain delay. */
-const DRAIN_MS = 5_000;
-const TROUBLE_RETRY_MS = 500;
 const PRUNE_EVERY_MS = 30_000;
 const PRUNE_BATCH = 1_000;
-/** How much later than others a worker comes for what it has just put back: of two that wait, Redis always serves the older client. */
-const STEP_ASIDE_MS = 250;
 /** After the grace period of a stop, for what is under way with the store. */
 const GIVE_UP_MS = 3_000;
 
-/** What this worker has claimed. */
-interface Claimed extends Claim {
-  /** By the monotonic clock: when the claim was sent, at the earliest the time of its lock. */
-  readonly askedAt: number;
+/** One lane as this worker serves it. */
+interface Served {
+  readonly lane: Lane;
+  readonly slots: Slots;
+  readonly loop: LaneLoop;
 }
 
-interface Held {
-  readonly claim: Claimed;
-  readonly lane: Lane;
-  readonly interruption: Interruption;
-}
+/** A run, and how the lane it came by is served. */
+type Held = HeldRun & Served;
 
 /** Claims, runs and settles jobs of BullMQ queues: one lane for the tasks of a queue and one for its workflows. */
 export class BullmqWorker implements WorkerHandle {
   readonly #store: Store;
   readonly #settings: BullmqSettings;
-  readonly #request: WorkerRequest;
   readonly #runtime: WorkerRuntime;
   readonly #finisher: Finisher;
   readonly #journal: WorkflowJournal;
   readonly #drive: (run: ClaimedRun) => Promise<TickResult | "lost">;
-  readonly #lanes: Lane[];
-  readonly #slots: Slots;
-  readonly #ticks = new Slots(MAX_TICKS);
-  /** By lane: when what this worker does not know, and has put back, was due for the others. */
-  readonly #putBack = new Map<Lane, number>();
-  /** By run id. */
-  readonly #held = new Map<string, Held>();
+  readonly #served: readonly Served[];
+  readonly #slots: readonly [tasks: Slots, ticks: Slots];
+  readonly #held: HeldRuns;
   /** The last tick of each workflow run that is under way here. */
   readonly #ticking = new Map<string, Promise<void>>();
   readonly #timers = new Set<NodeJS.Timeout>();
-  readonly #loops: Promise<void>[] = [];
+  /** Aborted when no more is claimed. */
+  readonly #ending = new AbortController();
+  #loops: Promise<unknown> = Promise.resolve();
   #unsubscribe: () => void = () => {};
-  #stopping = false;
   #aborting = false;
   #trouble = false;
   #stopped: Promise<void> | undefined;
+  #over = false;
   #graceTimer: NodeJS.Timeout | undefined;
   #giveUpTimer: NodeJS.Timeout | undefined;
   #giveUp: () => void = () => {};
@@ -76,37 +69,60 @@ export class BullmqWorker implements WorkerHandle {
   constructor(store: Store, settings: BullmqSettings, request: WorkerRequest, runtime: WorkerRuntime) {
     this.#store = store;
     this.#settings = settings;
-    this.#request = request;
     this.#runtime = runtime;
-    this.#slots = new Slots(request.concurrency);
+    this.#slots = [new Slots(request.concurrency), new Slots(MAX_TICKS)];
+    this.#held = new HeldRuns(store, settings.lockMs);
     this.#finisher = new Finisher(store);
     this.#journal = new WorkflowJournal(store);
     this.#drive = createDrive(runtime, this.#journal);
     const workflows = runtime.definitions.some((definition) => definition.kind === "workflow");
-    this.#lanes = request.queues
+    this.#served = request.queues
       .flatMap((queue) => [toQueue(queue, "task"), ...(workflows ? [toQueue(queue, "workflow")] : [])])
-      .map((queue) => store.lane(queue, { workerName: request.name }));
+      .map((queue) => this.#serve(store.lane(queue, { workerName: request.name })));
   }
 
+  #serve(lane: Lane): Served {
+    const slots = this.#slots[isWorkflowQueue(lane.queue) ? 1 : 0];
+    const loop = new LaneLoop({
+      lane,
+      slots,
+      log: this.#runtime.log,
+      ending: this.#ending.signal,
+      onClaim: (claim) => void this.#run({ lane, slots, loop }, claim),
+      onTrouble: (trouble) => (this.#trouble = trouble),
+    });
+    return { lane, slots, loop };
+  }
+
+  /** @throws what the store does; nothing is left of the worker then */
   async start(): Promise<void> {
-    this.#unsubscribe = await this.#store.onCancel((id) => this.#held.get(id)?.interruption.abort("cancel"));
-    await Promise.all(this.#lanes.map((lane) => lane.startStalledCheck()));
-    this.#every(this.#settings.lockMs / 2, () => this.#renewLocks());
+    try {
+      // A message says that a run may be another's by now.
+      this.#unsubscribe = await this.#store.onCancel((id) => void this.#held.lookAt(id).catch(() => {}));
+      await Promise.all(this.#served.map(({ lane }) => lane.start()));
+    } catch (error) {
+      await this.stop(0).catch(() => {});
+      throw error;
+    }
+    if (this.#ending.signal.aborted) return;
+    this.#runtime.onStray((id) => void this.#wake(id));
+    this.#every(this.#settings.lockMs / 2, () => this.#held.renewLocks(this.#served.map(({ lane }) => lane)));
     this.#every(Math.min(PRUNE_EVERY_MS, Math.max(this.#settings.retentionMs / 2, 100)), () => this.#prune());
-    for (const lane of this.#lanes) this.#loops.push(this.#serve(lane, isWorkflowQueue(lane.queue) ? this.#ticks : this.#slots));
+    this.#loops = Promise.all(this.#served.map(({ loop }) => loop.run()));
   }
 
   healthy(): boolean {
-    return !this.#stopping && !this.#trouble && this.#store.healthy();
+    return !this.#ending.signal.aborted && !this.#trouble && this.#store.healthy();
   }
 
   stop(graceMs: number): Promise<void> {
-    this.#stopping = true;
+    if (this.#over) return Promise.resolve();
+    this.#ending.abort();
     clearTimeout(this.#graceTimer);
     const abort = (): void => {
       this.#aborting = true;
       this.#giveUpTimer ??= setTimeout(() => this.#giveUp(), GIVE_UP_MS);
-      for (const { interruption } of this.#held.values()) interruption.abort("shutdown");
+      this.#held.shutDown();
     };
     if (graceMs === 0) abort();
     else this.#graceTimer = setTimeout(abort, Math.min(graceMs, MAX_TIMER_MS));
@@ -114,146 +130,113 @@ export class BullmqWorker implements WorkerHandle {
     return this.#stopped;
   }
 
-  // ---- claiming ----
-
-  /** Claims from one lane for as long as the worker runs, never beyond the free slots. */
-  async #serve(lane: Lane, slots: Slots): Promise<void> {
-    let drained = false;
-    let dueAtMs = 0;
-    while (!this.#stopping) {
-      try {
-        await slots.available(lane);
-        if (drained && !this.#stopping) {
-          const next = await lane.wait(dueAtMs > 0 ? Math.min(this.#untilDue(lane, dueAtMs), DRAIN_MS) : DRAIN_MS);
-          if (next !== undefined && next > Date.now()) {
-            dueAtMs = next;
-            continue;
-          }
-        }
-        if (this.#stopping) {
-          if (drained) await lane.passOn();
-          break;
-        }
-        if (!slots.take()) {
-          await lane.passOn();
-          continue;
-        }
-        const token = randomUUID();
-        const askedAt = performance.now();
-        const answer = (await lane.backend.moveToActive(token, this.#request.name).catch((error: unknown) => {
-          slots.give();
-          throw error;
-        })) as NextJob;
-        this.#trouble = false;
-        const claim = toClaim(lane, token, answer, askedAt);
-        drained = !claim;
-        dueAtMs = claim ? 0 : await this.#pace(answer);
-        if (claim) void this.#run(lane, slots, claim);
-        else slots.give();
-      } catch (error) {
-        if (this.#stopping) break;
-        this.#trouble = true;
-        this.#runtime.log.error(`Cannot claim runs of queue ${lane.queue}: ${(error as Error).message}`);
-        await pause(TROUBLE_RETRY_MS);
-      }
-    }
-  }
-
-  #untilDue(lane: Lane, dueAtMs: number): number {
-    const aside = dueAtMs <= (this.#putBack.get(lane) ?? 0) ? STEP_ASIDE_MS : 0;
-    return Math.max(dueAtMs + aside - Date.now(), 1);
-  }
-
-  /** For a worker that has it: this one does not take it back at once. */
-  #stepAside(lane: Lane, { delayMs }: { readonly delayMs: number }): void {
-    if (delayMs > 0) this.#putBack.set(lane, Date.now() + delayMs + STEP_ASIDE_MS);
-  }
-
-  /** Waits out a rate limit. Answers when the next delayed job is due. */
-  async #pace(answer: NextJob): Promise<number> {
-    const [, , limitMs = 0, dueAtMs = 0] = (answer ?? []) as [unknown, unknown, number?, number?];
-    if (limitMs > 0) await pause(Math.min(limitMs, DRAIN_MS));
-    return limitMs > 0 ? Date.now() : dueAtMs;
-  }
+  // ---- running ----
 
   /** Runs what was claimed, and what is claimed in the moment that it settles. Holds one slot. */
-  async #run(lane: Lane, slots: Slots, first: Claimed): Promise<void> {
-    let claim: Claimed | undefined = first;
-    while (claim) {
-      const id = toRunId(claim.ref);
-      const held: Held = { claim, lane, interruption: new Interruption() };
-      this.#held.set(id, held);
-      if (this.#aborting) held.interruption.abort("shutdown");
-      try {
-        const workflow = this.#workflowOf(claim);
-        claim = workflow ? await this.#tick(held, workflow) : await this.#attempt(held, slots);
-      } finally {
-        if (this.#held.get(id) === held) this.#held.delete(id);
-      }
+  async #run(served: Served, first: Claim): Promise<void> {
+    try {
+      for (let claim: Claim | undefined = first; claim;) claim = await this.#hold(served, claim);
+    } finally {
+      served.slots.give();
+      this.#checkIdle();
     }
-    slots.give();
-    this.#checkIdle();
+  }
+
+  async #hold(served: Served, claim: Claim): Promise<Claim | undefined> {
+    const id = toRunId(claim.ref);
+    const held = this.#held.add(served.lane, claim);
+    if (this.#aborting) held.interruption.abort("shutdown");
+    try {
+      return await this.#execute({ ...served, ...held });
+    } catch (error) {
+      // The lock is not renewed any more, so the stalled check gives the run to another worker, or to this one.
+      this.#runtime.log.error(`Run ${id} is left to the next worker: ${(error as Error).message}`);
+      return undefined;
+    } finally {
+      this.#held.delete(held);
+    }
+  }
+
+  async #execute(held: Held): Promise<Claim | undefined> {
+    const { claim } = held;
+    if (claim.damage) {
+      await this.#fail(held, corruptRecord(`Run "${toRunId(claim.ref)}"`, claim.damage));
+      return undefined;
+    }
+    const workflow = this.#workflowOf(claim);
+    return workflow ? this.#tick(held, workflow) : this.#attempt(held);
+  }
+
+  /** Settles a run that cannot go on, whatever it is, for others to go on. */
+  async #fail({ lane, claim }: Held, error: ErrorRecord): Promise<void> {
+    const id = toRunId(claim.ref);
+    this.#runtime.evict(id);
+    this.#runtime.log.error(`Run ${id} has failed: ${error.message}`, { run: id, queue: fromQueue(lane.queue), code: error.code });
+    await this.#journal.fail(lane, claim, error);
   }
 
   // ---- tasks ----
 
   /** Answers with what was claimed in the moment that it settled. */
-  async #attempt(held: Held, slots: Slots): Promise<Claimed | undefined> {
+  async #attempt(held: Held): Promise<Claim | undefined> {
     const { claim, lane, interruption } = held;
     const { ref, json, data } = claim;
-    const attempt = chargedStarts(json) + 1;
     const previous = previousFailure(json);
-    if (data.kind === undefined) await this.#store.forget(ref).catch(() => {});
+    if (data.kind === undefined && this.#isTaskHere(json.name)) await this.#store.markTask(ref).catch(() => {});
     let progress: ProgressWriter | undefined;
     const decision = await this.#runtime.execute({
       id: toRunId(ref),
       name: json.name,
       queue: fromQueue(lane.queue),
-      attempt,
+      attempt: chargedStarts(json) + 1,
       input: data.input,
       headers: data.headers ?? {},
       ...(previous && { previousError: previous.error }),
       interruption,
-      holds: () => this.#isFresh(performance.now() - claim.askedAt) || this.#ask(held),
+      holds: () => this.#held.isOurs(held),
       progress: (value) => (progress ??= new ProgressWriter((text) => this.#store.progress(claim, text))).set(value),
     });
     if (progress) await progress.flush();
-    if (decision.do === "release") this.#stepAside(lane, decision);
-    const fetchNext = (): boolean => !this.#stopping && !slots.wanted(lane);
-    const finish = async (): Promise<Claimed | undefined> => {
-      const askedAt = performance.now();
-      return toClaim(lane, claim.token, await this.#finisher.finish(lane, claim, decision, fetchNext()), askedAt);
-    };
-    return this.#persist(held, finish, decision);
+    if (decision.do === "release") held.loop.stepAside(decision.delayMs);
+    return this.#persist(held, decision);
   }
 
-  /** A process that was frozen finds the answer to its claim long after its lock is another's. */
-  #isFresh(ageMs: number): boolean {
-    return ageMs < this.#settings.lockMs / 2;
+  #isTaskHere(name: string): boolean {
+    return this.#runtime.definitions.some((one) => one.kind === "task" && one.name === name);
   }
 
-  async #ask({ claim, lane }: Held): Promise<boolean> {
-    const askedAt = performance.now();
-    const lost = await lane.backend.extendLocks([claim.ref.id], [claim.token], this.#settings.lockMs).catch(() => [claim.ref.id]);
-    // The answer may have come late as well.
-    return lost.length === 0 && this.#isFresh(performance.now() - askedAt);
-  }
-
-  /** Writes the decision down, as long as the run is ours: trouble with the store must not lose an outcome. */
-  async #persist(held: Held, write: () => Promise<Claimed | undefined>, decision: Decision): Promise<Claimed | undefined> {
+  /**
+   * Writes the decision down, as long as the run is ours: trouble with the store must not lose an outcome. One that the store refuses
+   * is not away: a failure that says so takes its place.
+   */
+  async #persist(held: Held, decided: Decision): Promise<Claim | undefined> {
     const { claim, interruption } = held;
-    for (;;) {
+    const id = toRunId(claim.ref);
+    for (let decision = decided; ;) {
       // Whoever cancelled it has settled it; another worker has it.
       if (interruption.reason === "lost" || (interruption.reason === "cancel" && decision.do !== "complete")) return undefined;
       try {
-        return await write();
+        return await this.#finish(held, decision);
       } catch (error) {
         if (isLost(error)) return undefined;
-        this.#runtime.log.error(`The outcome of run ${toRunId(claim.ref)} cannot be stored yet: ${(error as Error).message}`);
+        const fault = faultOf(error, `the outcome of run "${id}"`);
+        if (fault && decision === decided) {
+          this.#runtime.log.error(fault.message, { run: id, code: fault.code });
+          decision = { do: "settle", status: "failed", error: fault };
+          continue;
+        }
+        if (fault) throw error;
+        this.#runtime.log.error(`The outcome of run ${id} cannot be stored yet: ${(error as Error).message}`);
         if (this.#aborting) return undefined;
         await pause(TROUBLE_RETRY_MS);
       }
     }
+  }
+
+  async #finish({ lane, slots, claim }: Held, decision: Decision): Promise<Claim | undefined> {
+    const askedAt = performance.now();
+    const fetchNext = !this.#ending.signal.aborted && !slots.wanted(lane);
+    return toClaim(lane, claim.token, await this.#finisher.finish(lane, claim, decision, fetchNext), askedAt);
   }
 
   // ---- workflows ----
@@ -276,7 +259,8 @@ export class BullmqWorker implements WorkerHandle {
     if (this.#ticking.get(id) === tick) this.#ticking.delete(id);
   }
 
-  async #advance({ claim, lane }: Held, { version }: { readonly version: string | undefined }): Promise<void> {
+  async #advance(held: Held, { version }: { readonly version: string | undefined }): Promise<void> {
+    const { claim, lane, loop } = held;
     const { ref, json, data } = claim;
     const id = toRunId(ref);
     try {
@@ -286,6 +270,7 @@ export class BullmqWorker implements WorkerHandle {
         queue: fromQueue(lane.queue),
         input: data.input,
         headers: data.headers ?? {},
+        priority: fromPriority(json.priority),
         startedAtMs: json.timestamp,
         ...(version !== undefined && { version }),
         lane,
@@ -295,48 +280,41 @@ export class BullmqWorker implements WorkerHandle {
       const lostTicks = await this.#journal.begin(run);
       if (lostTicks === "settled") return;
       const result = await this.#drive({ ...run, lostTicks });
-      if (result !== "lost" && result.do === "release") this.#stepAside(lane, result);
+      if (result !== "lost" && result.do === "release") loop.stepAside(result.delayMs);
     } catch (error) {
       this.#runtime.evict(id);
-      // The lock is not renewed any more, so the stalled check gives the run to another worker, or to this one.
+      const fault = faultOf(error, `what workflow run "${id}" asked for`);
+      const failed =
+        fault &&
+        (await this.#fail(held, fault).then(
+          () => true,
+          () => false,
+        ));
+      if (failed) return;
       this.#runtime.log.error(`Workflow run ${id} cannot be stored yet: ${(error as Error).message}`);
+      // Where that fails as well, the lock is not renewed any more: the stalled check gives the run to another worker, or to this one.
       await this.#store.postpone(claim, TROUBLE_RETRY_MS, undefined).catch(() => {});
     }
   }
 
-  // ---- locks, and what others did ----
-
-  async #renewLocks(): Promise<void> {
-    for (const lane of this.#lanes) {
-      const held = [...this.#held.values()].filter((one) => one.lane === lane);
-      if (held.length === 0) continue;
-      const lost = await lane.backend.extendLocks(
-        held.map(({ claim }) => claim.ref.id),
-        held.map(({ claim }) => claim.token),
-        this.#settings.lockMs,
-      );
-      for (const id of lost) await this.#letGo(held.find(({ claim }) => claim.ref.id === id));
-    }
-  }
-
-  /** The lock is another's by now, or gone: the run was cancelled, or this worker was away for too long. */
-  async #letGo(held: Held | undefined): Promise<void> {
-    if (!held || this.#held.get(toRunId(held.claim.ref)) !== held) return;
-    const job = await this.#store.get(held.claim.ref);
-    if (this.#held.get(toRunId(held.claim.ref)) !== held) return;
-    held.interruption.abort(job?.state === "failed" ? "cancel" : "lost");
-  }
-
-  async #prune(): Promise<void> {
-    for (const { backend } of this.#lanes) {
-      for (const state of ["completed", "failed"]) {
-        const before = Date.now() - this.#settings.retentionMs;
-        while (!this.#stopping && (await backend.cleanJobsByState(state, before, PRUNE_BATCH)).length === PRUNE_BATCH) continue;
-      }
-    }
+  /** Asks for a tick of a run that is live here, once the one that may be under way has parked it. */
+  async #wake(id: string): Promise<void> {
+    await this.#ticking.get(id);
+    const ref = toRef(id);
+    if (ref && !this.#ending.signal.aborted) await this.#store.wake(ref).catch((error: unknown) => this.#warn(error));
   }
 
   // ---- timers and the end ----
+
+  async #prune(): Promise<void> {
+    for (const { lane } of this.#served) {
+      for (const state of ["completed", "failed"]) {
+        const before = Date.now() - this.#settings.retentionMs;
+        while (!this.#ending.signal.aborted && (await lane.backend.cleanJobsByState(state, before, PRUNE_BATCH)).length === PRUNE_BATCH)
+          continue;
+      }
+    }
+  }
 
   #every(ms: number, work: () => Promise<void>): void {
     let atWork = false;
@@ -344,15 +322,18 @@ export class BullmqWorker implements WorkerHandle {
       if (atWork) return;
       atWork = true;
       work()
-        .catch((error: unknown) => this.#runtime.log.warn((error as Error).message))
+        .catch((error: unknown) => this.#warn(error))
         .finally(() => (atWork = false));
     }, ms);
     this.#timers.add(timer);
   }
 
+  #warn(error: unknown): void {
+    this.#runtime.log.warn((error as Error).message);
+  }
+
   async #finishStopping(): Promise<void> {
-    this.#slots.wakeAll();
-    this.#ticks.wakeAll();
+    for (const slots of this.#slots) slots.close();
     // A store that is away must not keep the process: the locks run out, and others take the runs.
     const gaveUp = new Promise<void>((resolve) => (this.#giveUp = resolve));
     await Promise.race([this.#untilIdle(), gaveUp]);
@@ -360,13 +341,15 @@ export class BullmqWorker implements WorkerHandle {
     for (const timer of this.#timers) clearInterval(timer);
     this.#unsubscribe();
     this.#giveUpTimer ??= setTimeout(() => this.#giveUp(), GIVE_UP_MS);
-    await Promise.race([Promise.all(this.#lanes.map((lane) => lane.close().catch(() => {}))), gaveUp]);
+    await Promise.race([Promise.all(this.#served.map(({ lane }) => lane.close().catch(() => {}))), gaveUp]);
     clearTimeout(this.#giveUpTimer);
+    clearTimeout(this.#graceTimer);
+    this.#over = true;
   }
 
   async #untilIdle(): Promise<void> {
-    await Promise.all(this.#lanes.map((lane) => lane.interrupt().catch(() => {})));
-    await Promise.all(this.#loops);
+    await Promise.all(this.#served.map(({ lane }) => lane.interrupt().catch(() => {})));
+    await this.#loops;
     await new Promise<void>((resolve) => {
       this.#idle = resolve;
       this.#checkIdle();
@@ -374,11 +357,6 @@ export class BullmqWorker implements WorkerHandle {
   }
 
   #checkIdle(): void {
-    if (this.#stopping && this.#held.size === 0) this.#idle?.();
+    if (this.#ending.signal.aborted && this.#held.size === 0) this.#idle?.();
   }
-}
-
-function toClaim(lane: Lane, token: string, answer: NextJob, askedAt: number): Claimed | undefined {
-  const [json, id] = (answer ?? []) as [JobJson | null | undefined, string | undefined];
-  return json && id ? { ref: { queue: lane.queue, id }, token, askedAt, json, data: JSON.parse(json.data) as JobData } : undefined;
 }

@@ -15,10 +15,14 @@ export function openConnection({ connection, schema }: PostgresTarget): Postgres
 }
 
 /**
- * Brings the schema up to date where it is behind and that is allowed. Answers the server's version.
+ * Brings the schema up to date where it is behind and that is allowed. Answers the server's version, and the schema as it names it.
  * @throws ConfigurationError when the schema is of another version and stays so, or a pool does not see it
  */
-export async function prepare(connection: PostgresConnection, target: PostgresTarget, signal: AbortSignal): Promise<string> {
+export async function prepare(
+  connection: PostgresConnection,
+  target: PostgresTarget,
+  signal: AbortSignal,
+): Promise<{ version: string; schema: string }> {
   const { pool } = connection;
   const ready = migrateBullmq(pool, target, signal).then(() => connection.waitUntilReady());
   await ready.catch((error: unknown) => {
@@ -27,14 +31,16 @@ export async function prepare(connection: PostgresConnection, target: PostgresTa
       cause: error,
     });
   });
-  const { rows } = await pool.query("SELECT to_regclass('job') IS NOT NULL AS present, current_setting('server_version') AS version");
+  const { rows } = await pool.query(
+    "SELECT to_regclass('job') IS NOT NULL AS present, current_setting('server_version') AS version, current_schema() AS schema",
+  );
   if (!rows[0].present) {
     throw new ConfigurationError(
       `The pool given to the bullmq backend does not see BullMQ's tables; make it with options "-c search_path=${target.schema}".`,
     );
   }
   await installFunctions(pool, target, signal);
-  return String(rows[0].version);
+  return { version: String(rows[0].version), schema: String(rows[0].schema) };
 }
 
 /** Host, port, database and schema, without secrets. */

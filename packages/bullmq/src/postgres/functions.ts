@@ -1,5 +1,7 @@
+import { SIGNAL_BEGINS } from "../mapping.ts";
+
 /** Raised with every change below; a database with another number gets all of it anew. */
-export const FUNCTIONS_VERSION = 1;
+export const FUNCTIONS_VERSION = 2;
 
 /*
  * Our tables and functions, in BullMQ's schema. A function of ours calls BullMQ's within its transaction, so that a
@@ -48,6 +50,14 @@ CREATE TABLE IF NOT EXISTS task_backend_signal (
   FOREIGN KEY (queue, id) REFERENCES task_backend_workflow (queue, id) ON DELETE CASCADE
 );
 
+-- What version 1 had under the same names.
+DROP FUNCTION IF EXISTS task_backend_append(text, text, text);
+DROP FUNCTION IF EXISTS task_backend_tell(text, text, integer, text);
+DROP FUNCTION IF EXISTS task_backend_send(text, text, text, text, boolean);
+DROP FUNCTION IF EXISTS task_backend_finish_workflow(
+  text, text, text, jsonb, text, jsonb, bigint, bigint, text, text, integer, text, boolean, text
+);
+
 -- Fails unless the token still holds the job, which is then locked.
 CREATE OR REPLACE FUNCTION task_backend_hold(p_queue text, p_id text, p_token text) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -59,23 +69,49 @@ BEGIN
 END;
 $$;
 
-CREATE OR REPLACE FUNCTION task_backend_append(p_queue text, p_id text, p_entry text) RETURNS void
+-- Writes down the deadlines that have passed, in their order. The workflow's row must be locked.
+CREATE OR REPLACE FUNCTION task_backend_fire(p_queue text, p_id text, p_now bigint) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-  v_position integer;
-  v_parked boolean;
+  v_timer record;
 BEGIN
-  SELECT entries, parked INTO v_position, v_parked FROM task_backend_workflow WHERE queue = p_queue AND id = p_id FOR UPDATE;
-  INSERT INTO task_backend_journal VALUES (p_queue, p_id, v_position, p_entry);
-  UPDATE task_backend_workflow SET entries = v_position + 1, parked = false WHERE queue = p_queue AND id = p_id;
-  IF v_parked THEN
+  FOR v_timer IN SELECT n, due_at FROM task_backend_timer WHERE queue = p_queue AND id = p_id AND due_at <= p_now ORDER BY due_at, n
+  LOOP
+    DELETE FROM task_backend_timer WHERE queue = p_queue AND id = p_id AND n = v_timer.n;
+    INSERT INTO task_backend_journal
+      SELECT p_queue, p_id, w.entries, json_build_object('type', 'fired', 'n', v_timer.n, 'atMs', p_now, 'dueMs', v_timer.due_at)::text
+        FROM task_backend_workflow w WHERE w.queue = p_queue AND w.id = p_id;
+    UPDATE task_backend_workflow SET entries = entries + 1 WHERE queue = p_queue AND id = p_id;
+  END LOOP;
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION task_backend_wake(p_queue text, p_id text) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+  UPDATE task_backend_workflow SET parked = false WHERE queue = p_queue AND id = p_id AND parked;
+  IF FOUND THEN
     PERFORM promote(p_queue, p_id);
   END IF;
 END;
 $$;
 
+-- Deadlines that have passed come before the entry, whether or not a worker was up.
+CREATE OR REPLACE FUNCTION task_backend_append(p_queue text, p_id text, p_entry text, p_now bigint) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+  v_position integer;
+BEGIN
+  PERFORM 1 FROM task_backend_workflow WHERE queue = p_queue AND id = p_id FOR UPDATE;
+  PERFORM task_backend_fire(p_queue, p_id, p_now);
+  UPDATE task_backend_workflow SET entries = entries + 1 WHERE queue = p_queue AND id = p_id RETURNING entries - 1 INTO v_position;
+  INSERT INTO task_backend_journal VALUES (p_queue, p_id, v_position, p_entry);
+  PERFORM task_backend_wake(p_queue, p_id);
+END;
+$$;
+
 -- Tells the workflow that started a run, once, as long as it is not settling itself.
-CREATE OR REPLACE FUNCTION task_backend_tell(p_queue text, p_id text, p_n integer, p_entry text) RETURNS void
+CREATE OR REPLACE FUNCTION task_backend_tell(p_queue text, p_id text, p_n integer, p_entry text, p_now bigint) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
   IF p_n IS NULL THEN
@@ -87,25 +123,32 @@ BEGIN
   END IF;
   DELETE FROM task_backend_child WHERE queue = p_queue AND id = p_id AND n = p_n;
   IF FOUND THEN
-    PERFORM task_backend_append(p_queue, p_id, p_entry);
+    PERFORM task_backend_append(p_queue, p_id, p_entry, p_now);
   END IF;
 END;
 $$;
 
-CREATE OR REPLACE FUNCTION task_backend_send(p_queue text, p_id text, p_entry text, p_dedupe_id text, p_workflow boolean) RETURNS text
+CREATE OR REPLACE FUNCTION task_backend_send(
+  p_queue text, p_id text, p_entry text, p_dedupe_id text, p_workflow boolean, p_now bigint
+) RETURNS text
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-  v_started integer;
   v_finished bigint;
+  v_kind text;
   v_ending text;
   v_begun bigint;
+  v_state job_state;
 BEGIN
-  SELECT attempts_started, finished_at_ms INTO v_started, v_finished FROM job WHERE queue = p_queue AND id = p_id;
+  SELECT finished_at_ms, CASE WHEN p_workflow THEN 'workflow' ELSE data->>'kind' END INTO v_finished, v_kind
+    FROM job WHERE queue = p_queue AND id = p_id;
   IF NOT FOUND THEN
     RETURN 'unknown';
   END IF;
   IF v_finished IS NOT NULL THEN
     RETURN 'settled';
+  END IF;
+  IF v_kind = 'task' THEN
+    RETURN 'not-a-workflow';
   END IF;
   BEGIN
     INSERT INTO task_backend_workflow (queue, id) VALUES (p_queue, p_id) ON CONFLICT DO NOTHING;
@@ -113,12 +156,17 @@ BEGIN
     RETURN 'unknown';
   END;
   SELECT ending, started_at INTO v_ending, v_begun FROM task_backend_workflow WHERE queue = p_queue AND id = p_id FOR UPDATE;
-  PERFORM 1 FROM job WHERE queue = p_queue AND id = p_id AND finished_at_ms IS NULL FOR UPDATE;
+  SELECT state INTO v_state FROM job WHERE queue = p_queue AND id = p_id AND finished_at_ms IS NULL FOR UPDATE;
   IF NOT FOUND OR v_ending IS NOT NULL THEN
     DELETE FROM task_backend_workflow WHERE queue = p_queue AND id = p_id AND v_ending IS NULL;
     RETURN 'settled';
   END IF;
-  IF NOT p_workflow AND v_begun IS NULL AND v_started > 0 THEN
+  -- A worker that looked meanwhile has passed over the locked job.
+  IF v_state = 'waiting' THEN
+    PERFORM pg_notify('bullmq_jobs', p_queue);
+  END IF;
+  -- A worker may have found out between the two looks.
+  IF NOT p_workflow AND v_begun IS NULL AND (SELECT data->>'kind' FROM job WHERE queue = p_queue AND id = p_id) = 'task' THEN
     DELETE FROM task_backend_workflow WHERE queue = p_queue AND id = p_id;
     RETURN 'not-a-workflow';
   END IF;
@@ -128,8 +176,17 @@ BEGIN
       RETURN 'accepted';
     END IF;
   END IF;
-  PERFORM task_backend_append(p_queue, p_id, p_entry);
+  PERFORM task_backend_append(p_queue, p_id, p_entry, p_now);
   RETURN 'accepted';
+END;
+$$;
+
+-- A run known by name only turned out to be a task: signals that were sent to it are dropped, and refused from now on.
+CREATE OR REPLACE FUNCTION task_backend_mark_task(p_queue text, p_id text) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+  DELETE FROM task_backend_workflow WHERE queue = p_queue AND id = p_id AND started_at IS NULL;
+  UPDATE job SET data = jsonb_set(data, '{kind}', '"task"') WHERE queue = p_queue AND id = p_id AND jsonb_typeof(data) = 'object';
 END;
 $$;
 
@@ -158,18 +215,20 @@ BEGIN
   IF v_begun IS NOT NULL THEN
     IF NOT v_cancelled THEN
       UPDATE task_backend_workflow SET cancelled = true, parked = false WHERE queue = p_queue AND id = p_id;
-      PERFORM task_backend_append(p_queue, p_id, p_entry);
+      PERFORM task_backend_append(p_queue, p_id, p_entry, p_now);
       PERFORM promote(p_queue, p_id);
     END IF;
+    -- A worker that looked meanwhile has passed over the locked job.
+    PERFORM pg_notify('bullmq_jobs', p_queue);
     RETURN 'requested';
   END IF;
   UPDATE job SET state = 'active', lock_token = p_token, locked_until_ms = p_now + 30000, process_at_ms = NULL
    WHERE queue = p_queue AND id = p_id;
   DELETE FROM task_backend_workflow WHERE queue = p_queue AND id = p_id;
   PERFORM move_to_failed(p_queue, p_id, p_token, p_reason, p_stacktrace, p_now, false, p_keep_age, NULL);
-  PERFORM task_backend_tell(p_parent_queue, p_parent_id, p_parent_n, p_parent_entry);
+  PERFORM task_backend_tell(p_parent_queue, p_parent_id, p_parent_n, p_parent_entry, p_now);
   IF v_state = 'active' THEN
-    PERFORM pg_notify('task_backend', p_run);
+    PERFORM pg_notify('task_backend', current_schema() || '.' || p_run);
   END IF;
   RETURN 'requested';
 END;
@@ -197,25 +256,34 @@ CREATE OR REPLACE FUNCTION task_backend_finish_step(
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
   PERFORM task_backend_settle(p_queue, p_id, p_token, p_value, p_reason, p_stacktrace, p_now, p_keep_age);
-  PERFORM task_backend_tell(p_parent_queue, p_parent_id, p_parent_n, p_parent_entry);
+  PERFORM task_backend_tell(p_parent_queue, p_parent_id, p_parent_n, p_parent_entry, p_now);
   IF p_fetch THEN
     RETURN QUERY SELECT * FROM move_to_active(p_queue, p_token, p_lock_ms, p_now, p_worker, p_limiter_max, p_limiter_duration);
   END IF;
 END;
 $$;
 
--- Answers with the runs that it started and that are unsettled; where there are none, or with force, it settles.
+-- Answers null when a signal has come after entry p_seen, else with the runs that it started and that are unsettled; where there are
+-- none, or with force, it settles.
 CREATE OR REPLACE FUNCTION task_backend_finish_workflow(
   p_queue text, p_id text, p_token text, p_value jsonb, p_reason text, p_stacktrace jsonb, p_now bigint, p_keep_age bigint,
-  p_parent_queue text, p_parent_id text, p_parent_n integer, p_parent_entry text, p_force boolean, p_ending text
+  p_parent_queue text, p_parent_id text, p_parent_n integer, p_parent_entry text, p_force boolean, p_ending text,
+  p_seen integer
 ) RETURNS text[]
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
   v_children text[];
+  v_ending text;
 BEGIN
-  PERFORM 1 FROM task_backend_workflow WHERE queue = p_queue AND id = p_id FOR UPDATE;
+  SELECT ending INTO v_ending FROM task_backend_workflow WHERE queue = p_queue AND id = p_id FOR UPDATE;
   PERFORM task_backend_hold(p_queue, p_id, p_token);
   IF NOT p_force THEN
+    IF v_ending IS NULL AND EXISTS (
+      SELECT 1 FROM task_backend_journal
+       WHERE queue = p_queue AND id = p_id AND position >= p_seen AND starts_with(entry, '${SIGNAL_BEGINS}')
+    ) THEN
+      RETURN NULL;
+    END IF;
     v_children := array(SELECT run FROM task_backend_child WHERE queue = p_queue AND id = p_id ORDER BY n);
     IF cardinality(v_children) > 0 THEN
       UPDATE task_backend_workflow SET ending = p_ending WHERE queue = p_queue AND id = p_id;
@@ -224,7 +292,7 @@ BEGIN
   END IF;
   DELETE FROM task_backend_workflow WHERE queue = p_queue AND id = p_id;
   PERFORM task_backend_settle(p_queue, p_id, p_token, p_value, p_reason, p_stacktrace, p_now, p_keep_age);
-  PERFORM task_backend_tell(p_parent_queue, p_parent_id, p_parent_n, p_parent_entry);
+  PERFORM task_backend_tell(p_parent_queue, p_parent_id, p_parent_n, p_parent_entry, p_now);
   RETURN ARRAY[]::text[];
 END;
 $$;
@@ -232,8 +300,6 @@ $$;
 CREATE OR REPLACE FUNCTION task_backend_load(p_queue text, p_id text, p_token text, p_now bigint, p_from integer, p_version text)
 RETURNS TABLE (o_entries text[], o_seen integer, o_commands integer, o_retries integer, o_started_at bigint, o_version text, o_outbox text, o_ending text)
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-DECLARE
-  v_timer record;
 BEGIN
   BEGIN
     INSERT INTO task_backend_workflow AS w (queue, id, started_at, version) VALUES (p_queue, p_id, p_now, p_version)
@@ -243,11 +309,7 @@ BEGIN
     NULL;
   END;
   PERFORM task_backend_hold(p_queue, p_id, p_token);
-  FOR v_timer IN
-    DELETE FROM task_backend_timer WHERE queue = p_queue AND id = p_id AND due_at <= p_now RETURNING n, due_at
-  LOOP
-    PERFORM task_backend_append(p_queue, p_id, json_build_object('type', 'fired', 'n', v_timer.n, 'atMs', p_now)::text);
-  END LOOP;
+  PERFORM task_backend_fire(p_queue, p_id, p_now);
   RETURN QUERY
     SELECT array(SELECT j.entry FROM task_backend_journal j WHERE j.queue = p_queue AND j.id = p_id AND j.position >= p_from ORDER BY j.position),
            w.seen, w.commands, w.retries, w.started_at, w.version, w.outbox, w.ending
@@ -288,7 +350,21 @@ BEGIN
   END IF;
   SELECT min(due_at) INTO v_until FROM task_backend_timer WHERE queue = p_queue AND id = p_id;
   UPDATE task_backend_workflow SET parked = true WHERE queue = p_queue AND id = p_id;
-  PERFORM move_to_delayed(p_queue, p_id, p_token, COALESCE(v_until, p_far), 0, true, NULL, NULL);
+  PERFORM move_to_delayed(p_queue, p_id, p_token, LEAST(COALESCE(v_until, p_far), p_far), 0, true, NULL, NULL);
+  RETURN 'done';
+END;
+$$;
+
+-- The entries after those that a tick has acted on, as they stand from now on.
+CREATE OR REPLACE FUNCTION task_backend_reorder(p_queue text, p_id text, p_token text, p_entries text[]) RETURNS text
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+  v_seen integer;
+BEGIN
+  SELECT seen INTO v_seen FROM task_backend_workflow WHERE queue = p_queue AND id = p_id FOR UPDATE;
+  PERFORM task_backend_hold(p_queue, p_id, p_token);
+  UPDATE task_backend_journal j SET entry = e.entry FROM unnest(p_entries) WITH ORDINALITY AS e(entry, ord)
+   WHERE j.queue = p_queue AND j.id = p_id AND j.position = v_seen + e.ord - 1;
   RETURN 'done';
 END;
 $$;

@@ -38,10 +38,14 @@ export class Listener {
     this.#listeners.clear();
   }
 
+  readonly #onNotification = ({ channel, payload }: { channel: string; payload?: string }): void => this.#tell(channel as Channel, payload);
+
   async #listen(): Promise<void> {
     try {
       const client = await this.#connection.getListenClient();
-      client.on("notification", ({ channel, payload }: { channel: string; payload?: string }) => this.#tell(channel as Channel, payload));
+      // It may be the one of an attempt that failed half way.
+      client.removeListener("notification", this.#onNotification);
+      client.on("notification", this.#onNotification);
       for (const channel of CHANNELS) await client.query(`LISTEN ${channel}`);
     } catch (error) {
       this.#listening = undefined;

@@ -1,5 +1,6 @@
 import type { IQueueBackend, Worker } from "bullmq";
-import type { Lane } from "../store.ts";
+import type { Lane, NextJob } from "../store.ts";
+import type { Listener } from "./listener.ts";
 
 /** A queue on PostgreSQL: waits for the notifications of the one listener of the backend. */
 export class PostgresLane implements Lane {
@@ -7,24 +8,25 @@ export class PostgresLane implements Lane {
   readonly workerName: string;
   readonly backend: IQueueBackend;
   readonly #worker: Worker<unknown, unknown, string, IQueueBackend>;
+  readonly #listener: Listener;
   #news = true;
   #wake: (() => void) | undefined;
+  #unsubscribe: () => void = () => {};
 
-  constructor(worker: Worker<unknown, unknown, string, IQueueBackend>, workerName: string) {
+  constructor(worker: Worker<unknown, unknown, string, IQueueBackend>, workerName: string, listener: Listener) {
     this.queue = worker.name;
     this.workerName = workerName;
     this.backend = worker.backend;
     this.#worker = worker;
+    this.#listener = listener;
     worker.on("error", () => {});
   }
 
-  /** Something was added to this queue, or may have been. */
-  notice(): void {
-    this.#news = true;
-    this.#wake?.();
+  claim(token: string): Promise<NextJob> {
+    return this.backend.moveToActive(token, this.workerName) as Promise<NextJob>;
   }
 
-  async wait(timeoutMs: number): Promise<undefined> {
+  async wait(timeoutMs: number): Promise<number | undefined> {
     if (!this.#news) {
       let timer: NodeJS.Timeout | undefined;
       await new Promise<void>((resolve) => {
@@ -34,22 +36,34 @@ export class PostgresLane implements Lane {
       clearTimeout(timer);
       this.#wake = undefined;
     }
+    const heard = this.#news;
     this.#news = false;
+    return heard ? 0 : undefined;
   }
 
   async passOn(): Promise<void> {
-    // Every worker hears of every job.
+    // Every worker hears of every job, and asks for itself.
   }
 
   async interrupt(): Promise<void> {
-    this.notice();
+    this.#notice();
   }
 
-  startStalledCheck(): Promise<void> {
-    return this.#worker.startStalledCheckTimer();
+  async start(): Promise<void> {
+    this.#unsubscribe = await this.#listener.on("bullmq_jobs", (payload) => {
+      if (payload === undefined || payload === this.queue) this.#notice();
+    });
+    await this.#worker.startStalledCheckTimer();
   }
 
   async close(): Promise<void> {
+    this.#unsubscribe();
     await this.#worker.close(true);
+  }
+
+  /** Something was added to this queue, or may have been. */
+  #notice(): void {
+    this.#news = true;
+    this.#wake?.();
   }
 }

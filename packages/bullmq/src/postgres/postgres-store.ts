@@ -9,25 +9,16 @@ import {
   type IQueueBackend,
   type PostgresConnection,
 } from "bullmq";
-import {
-  failureFields,
-  isWorkflowQueue,
-  MAX_DUE_MS,
-  settledEntry,
-  toRef,
-  toRunId,
-  type FailureRecord,
-  type JobData,
-  type JobRef,
-  type NewJob,
-  type StoredJob,
-} from "../mapping.ts";
+import { readEntry } from "../envelope.ts";
+import { isWorkflowQueue, toRef, toRunId, type JobRef } from "../ids.ts";
+import { failureFields, MAX_DUE_MS, settledEntry, type FailureRecord, type JobData, type NewJob, type StoredJob } from "../mapping.ts";
 import type { BullmqSettings, PostgresTarget } from "../options.ts";
 import {
   keepFor,
   toJobJson,
   type Claim,
   type Ending,
+  type FinishOptions,
   type Lane,
   type NextJob,
   type OnFinished,
@@ -35,6 +26,7 @@ import {
   type TickRecord,
   type WorkflowState,
 } from "../store.ts";
+import { inBulks } from "./bulks.ts";
 import { openConnection, prepare, whereOf } from "./connection.ts";
 import { Listener } from "./listener.ts";
 import { PostgresLane } from "./postgres-lane.ts";
@@ -54,6 +46,8 @@ export class PostgresStore implements Store {
   readonly #watched = new Map<string, OnFinished>();
   readonly #adding: Addition[] = [];
   #healthy = true;
+  /** As the server names it. */
+  #schema = "";
 
   constructor(settings: BullmqSettings, target: PostgresTarget) {
     this.#settings = settings;
@@ -65,7 +59,9 @@ export class PostgresStore implements Store {
   }
 
   async connect(signal: AbortSignal): Promise<{ version: string }> {
-    return { version: `bullmq 6.7.0 on postgresql ${await prepare(this.#connection, this.#target, signal)}` };
+    const { version, schema } = await prepare(this.#connection, this.#target, signal);
+    this.#schema = schema;
+    return { version: `bullmq 6.7.0 on postgresql ${version}` };
   }
 
   async close(): Promise<void> {
@@ -118,8 +114,9 @@ export class PostgresStore implements Store {
 
   async #addToQueue(queue: string, jobs: readonly NewJob[]): Promise<void> {
     const { backend } = this.queue(queue) as unknown as { readonly backend: IQueueBackend };
-    if (jobs.length < BULK) await Promise.all(jobs.map((job) => backend.addJob(toJobJson(job), job.ref.id)));
-    else await backend.addJobs(jobs.map((job) => ({ job: toJobJson(job), jobId: job.ref.id })));
+    const added = jobs.map((job) => ({ job: toJobJson(job), jobId: job.ref.id }));
+    if (added.length < BULK) await Promise.all(added.map(({ job, jobId }) => backend.addJob(job, jobId)));
+    else for (const bulk of inBulks(added)) await backend.addJobs(bulk);
   }
 
   async get({ queue, id }: JobRef): Promise<StoredJob | undefined> {
@@ -127,13 +124,16 @@ export class PostgresStore implements Store {
     return row && toStoredJob(row);
   }
 
-  async finished(refs: readonly JobRef[]): Promise<readonly StoredJob[]> {
+  async ends(refs: readonly JobRef[]): Promise<readonly (StoredJob | "unfinished" | "unknown")[]> {
     const rows = await this.#query(
-      `SELECT ${JOB_COLUMNS} ${JOBS} JOIN unnest($1::text[], $2::text[]) AS r(queue, id) ON r.queue = j.queue AND r.id = j.id
-       WHERE j.state IN ('completed', 'failed')`,
+      `SELECT r.ord, j.id IS NOT NULL AND j.state NOT IN ('completed', 'failed') AS unfinished, e.*
+       FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS r(queue, id, ord)
+       LEFT JOIN job j ON j.queue = r.queue AND j.id = r.id
+       LEFT JOIN LATERAL (SELECT ${JOB_COLUMNS} ${JOBS} WHERE j.queue = r.queue AND j.id = r.id AND j.state IN ('completed', 'failed')) e ON true
+       ORDER BY r.ord`,
       [refs.map(({ queue }) => queue), refs.map(({ id }) => id)],
     );
-    return rows.map(toStoredJob);
+    return rows.map((row) => (row["unfinished"] ? "unfinished" : row["id"] === null ? "unknown" : toStoredJob(row)));
   }
 
   async watch(queue: string, onFinished: OnFinished): Promise<void> {
@@ -146,7 +146,9 @@ export class PostgresStore implements Store {
   }
 
   onCancel(listener: (runId: string) => void): Promise<() => void> {
-    return this.#listener.on("task_backend", (payload) => payload !== undefined && listener(payload));
+    // Other schemas of the database speak on the same channel.
+    const ours = `${this.#schema}.`;
+    return this.#listener.on("task_backend", (payload) => payload?.startsWith(ours) && listener(payload.slice(ours.length)));
   }
 
   async cancel(job: StoredJob, failure: FailureRecord): Promise<"requested" | "settled" | "unknown"> {
@@ -168,12 +170,13 @@ export class PostgresStore implements Store {
   }
 
   async signal(ref: JobRef, entry: string, dedupeId: string | undefined): Promise<"accepted" | "settled" | "unknown" | "not-a-workflow"> {
-    return (await this.#value("SELECT task_backend_send($1, $2, $3, $4, $5) AS value", [
+    return (await this.#value("SELECT task_backend_send($1, $2, $3, $4, $5, $6) AS value", [
       ref.queue,
       ref.id,
       entry,
       dedupeId ?? null,
       isWorkflowQueue(ref.queue),
+      Date.now(),
     ])) as "accepted" | "settled" | "unknown" | "not-a-workflow";
   }
 
@@ -195,9 +198,7 @@ export class PostgresStore implements Store {
       },
       this.#factory,
     );
-    const lane = new PostgresLane(worker, workerName);
-    void this.#listener.on("bullmq_jobs", (payload) => (payload === undefined || payload === queue) && lane.notice()).catch(() => {});
-    return lane;
+    return new PostgresLane(worker, workerName, this.#listener);
   }
 
   async progress({ ref, token }: Claim, value: string): Promise<void> {
@@ -229,14 +230,20 @@ export class PostgresStore implements Store {
     return row && [claimedJob(row), row["id"]];
   }
 
-  async finishWorkflow(_lane: Lane, claim: Claim, ending: Ending, force: boolean): Promise<"done" | "lost" | readonly string[]> {
+  async finishWorkflow(
+    _lane: Lane,
+    claim: Claim,
+    ending: Ending,
+    { force = false, seen }: FinishOptions,
+  ): Promise<"done" | "more" | "lost" | readonly string[]> {
     const children = await this.#held(
       this.#value(
-        "SELECT task_backend_finish_workflow($1, $2, $3, $4::jsonb, $5, $6::jsonb, $7, $8, $9, $10, $11, $12, $13, $14) AS value",
-        [...this.#ending(claim, ending), force, JSON.stringify(ending)],
+        "SELECT task_backend_finish_workflow($1, $2, $3, $4::jsonb, $5, $6::jsonb, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS value",
+        [...this.#ending(claim, ending), force, JSON.stringify(ending), seen ?? null],
       ),
     );
     if (children === "lost") return "lost";
+    if (children === null) return "more";
     return (children as string[]).length === 0 ? "done" : (children as string[]);
   }
 
@@ -263,7 +270,7 @@ export class PostgresStore implements Store {
     const row = rows === "lost" ? undefined : rows[0];
     if (!row) return "lost";
     return {
-      entries: (row["o_entries"] as string[]).map((entry) => JSON.parse(entry) as JournalEntry),
+      entries: (row["o_entries"] as string[]).map((entry) => readEntry(entry, toRunId(ref))),
       seen: row["o_seen"] as number,
       commands: row["o_commands"] as number,
       retries: row["o_retries"] as number,
@@ -316,8 +323,19 @@ export class PostgresStore implements Store {
     return row?.["run"] as string | undefined;
   }
 
-  async forget({ queue, id }: JobRef): Promise<void> {
-    await this.#query("DELETE FROM task_backend_workflow WHERE queue = $1 AND id = $2 AND started_at IS NULL", [queue, id]);
+  async wake({ queue, id }: JobRef): Promise<void> {
+    await this.#query("SELECT task_backend_wake($1, $2)", [queue, id]);
+  }
+
+  reorder({ ref, token }: Claim, entries: readonly JournalEntry[]): Promise<"done" | "lost"> {
+    const texts = entries.map((entry) => JSON.stringify(entry));
+    return this.#held(this.#value("SELECT task_backend_reorder($1, $2, $3, $4) AS value", [ref.queue, ref.id, token, texts])) as Promise<
+      "done" | "lost"
+    >;
+  }
+
+  async markTask({ queue, id }: JobRef): Promise<void> {
+    await this.#query("SELECT task_backend_mark_task($1, $2)", [queue, id]);
   }
 
   // ---- queries ----

@@ -1,5 +1,6 @@
 import type { JobJson } from "bullmq";
-import type { JobData, StoredJob } from "../mapping.ts";
+import { readEnvelope } from "../envelope.ts";
+import type { StoredJob } from "../mapping.ts";
 
 export type Row = Record<string, unknown>;
 
@@ -22,7 +23,7 @@ export function toStoredJob(row: Row): StoredJob {
   return {
     ref: { queue: row["queue"] as string, id: row["id"] as string },
     name: row["name"] as string,
-    data: JSON.parse(row["data"] as string) as JobData,
+    data: readEnvelope(row["data"] as string).data,
     state: row["state"] as StoredJob["state"],
     attemptsMade: row["attempts_made"] as number,
     attemptsStarted: row["attempts_started"] as number,
@@ -52,6 +53,7 @@ export function claimedJob(row: Row): JobJson {
     name: row["name"],
     data: JSON.stringify(row["data"]),
     opts: row["opts"],
+    priority: row["priority"],
     progress: row["progress"] ?? 0,
     attemptsMade: row["attempts_made"],
     attemptsStarted: row["attempts_started"],

@@ -7,6 +7,8 @@ const READY_MS = 2_000;
 /** A command under way when the connection breaks is tried this often again; all of ours may be carried out twice. */
 const RETRIES = 3;
 const RECONNECT_MAX_MS = 1_000;
+/** How long ioredis waits for the end of a connection that is being closed; its timer keeps the process, also where the end has come. */
+const DISCONNECT_MS = 100;
 
 type Client = Redis | Cluster;
 
@@ -31,22 +33,22 @@ export class RedisConnections {
     return this.#producer;
   }
 
+  /** Of the connections, which Redis itself keeps apart by number. */
+  get database(): number {
+    const { options } = this.producer;
+    return "db" in options ? Number(options.db ?? 0) : 0;
+  }
+
   async open(signal: AbortSignal): Promise<Client> {
     this.#producer = this.#make({ maxRetriesPerRequest: RETRIES });
     const client = this.#producer;
-    const failed = new Promise<never>((_, reject) => {
-      client.once("error", (error: Error) => client.status !== "ready" && reject(error));
-      signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
-    });
     try {
-      await Promise.race([this.ready(Number.MAX_SAFE_INTEGER), failed]);
-      await Promise.race([client.ping(), failed]);
+      await connected(client, signal);
+      return client;
     } catch (error) {
       this.close();
       throw error;
     }
-    failed.catch(() => {});
-    return client;
   }
 
   /** The connection that all workers of this process share, beside the blocking one of each queue. */
@@ -72,7 +74,7 @@ export class RedisConnections {
    * call was given up.
    * @throws BackendUnavailableError
    */
-  async ready(withinMs = READY_MS): Promise<void> {
+  async ready(): Promise<void> {
     const client = this.producer;
     if (client.status === "ready") return;
     let timer: NodeJS.Timeout | undefined;
@@ -80,7 +82,7 @@ export class RedisConnections {
     const ready = await new Promise<boolean>((resolve) => {
       onReady = () => resolve(true);
       client.once("ready", onReady);
-      timer = setTimeout(() => resolve(false), Math.min(withinMs, 2 ** 31 - 1));
+      timer = setTimeout(() => resolve(false), READY_MS);
     });
     clearTimeout(timer);
     client.removeListener("ready", onReady as () => void);
@@ -104,17 +106,18 @@ export class RedisConnections {
     for (const client of this.#clients.splice(0)) client.disconnect();
   }
 
-  #make(overrides: RedisOptions): Client {
+  #make(given: RedisOptions): Client {
+    const overrides: RedisOptions = { disconnectTimeout: DISCONNECT_MS, ...given };
     const options: RedisOptions = { retryStrategy: (times) => Math.min(50 * times, RECONNECT_MAX_MS), ...overrides };
-    const given = this.#given;
+    const target = this.#given;
     const client =
-      typeof given === "string"
-        ? new Redis(given, options)
-        : isClient(given)
-          ? isCluster(given)
-            ? given.duplicate([], { redisOptions: overrides })
-            : given.duplicate(overrides)
-          : new Redis({ ...options, ...given, ...overrides });
+      typeof target === "string"
+        ? new Redis(target, options)
+        : isClient(target)
+          ? isCluster(target)
+            ? target.duplicate([], { redisOptions: overrides })
+            : target.duplicate(overrides)
+          : new Redis({ ...options, ...target, ...overrides });
     client.on("error", () => {});
     // Each call that finds the connection broken waits for it. Not 0, to which BullMQ would add.
     client.setMaxListeners(Infinity);
@@ -130,4 +133,25 @@ function isClient(given: object): given is Client {
 
 function isCluster(client: Client): client is Cluster {
   return "nodes" in client;
+}
+
+/** Resolves when the server has answered; rejects with the first error before that, or with the signal's reason. Leaves nothing behind. */
+async function connected(client: Client, signal: AbortSignal): Promise<void> {
+  let end = (): void => {};
+  const answered = new Promise<void>((resolve, reject) => {
+    const onError = (error: Error): void => reject(error);
+    const onAbort = (): void => reject(signal.reason as Error);
+    const onReady = (): void => void client.ping().then(() => resolve(), reject);
+    end = () => {
+      client.off("error", onError);
+      client.off("ready", onReady);
+      signal.removeEventListener("abort", onAbort);
+    };
+    client.on("error", onError);
+    signal.addEventListener("abort", onAbort);
+    if (signal.aborted) onAbort();
+    else if (client.status === "ready") onReady();
+    else client.on("ready", onReady);
+  });
+  await answered.finally(end);
 }

@@ -1,4 +1,7 @@
-import type { JobData, JobRef, StoredJob } from "../mapping.ts";
+import { readEnvelope, readJson } from "../envelope.ts";
+import type { JobRef } from "../ids.ts";
+import type { JobData, StoredJob } from "../mapping.ts";
+import { KIND_FIELD } from "./scripts.ts";
 
 /** What the script tbGet answers: the job's hash, its state, its score where it is delayed, and what our hash holds. */
 export type RawJob = [string[], StoredJob["state"], string | null, (string | null)[]];
@@ -24,12 +27,12 @@ export function toStoredJob(ref: JobRef, raw: RawJob): StoredJob {
   return {
     ref,
     name,
-    data: JSON.parse(data) as JobData,
+    data: withKind(readEnvelope(data).data, fields[KIND_FIELD]),
     state,
     attemptsMade: Number(atm ?? 0),
     attemptsStarted: Number(ats ?? 0),
     stalledCounter: Number(stc ?? 0),
-    timestamp: Number(timestamp),
+    timestamp: Number(timestamp) || 0,
     // BullMQ's scores of delayed jobs are milliseconds times 4096.
     dueAtMs: score === null ? 0 : Math.floor(Number(score) / 0x1000),
     ...(processedOn !== undefined && { processedOn: Number(processedOn) }),
@@ -42,4 +45,32 @@ export function toStoredJob(ref: JobRef, raw: RawJob): StoredJob {
       workflow: { startedAtMs: Number(startedAt), stalls: Number(stalls ?? 0), ...(error && { error }) },
     }),
   };
+}
+
+/** What a run known by name only turned out to be. */
+function withKind(data: JobData, kind: string | undefined): JobData {
+  return data.kind === undefined && kind === "task" ? { ...data, kind } : data;
+}
+
+/** The fields of a job that BullMQ reads as JSON, and what stands for one that is none. */
+const AS_JSON: Readonly<Record<string, string>> = { opts: "{}", progress: "0", parent: "{}" };
+
+/**
+ * The answer of a script that claims, for BullMQ to read. It throws on a damaged field once the job is claimed, and nobody would know
+ * which job it was: such a field gets a harmless value, and the job's data one that says that it is damaged.
+ */
+export function readable(answer: unknown): unknown {
+  const fields: unknown = Array.isArray(answer) ? answer[0] : undefined;
+  if (!Array.isArray(fields)) return answer;
+  let damaged = false;
+  for (let index = 0; index < fields.length; index += 2) {
+    const harmless = AS_JSON[fields[index] as string];
+    if (harmless === undefined) continue;
+    const value = readJson(fields[index + 1] as string);
+    if (value !== undefined && (harmless === "0" || (typeof value === "object" && value !== null))) continue;
+    fields[index + 1] = harmless;
+    damaged = true;
+  }
+  if (damaged) fields.push("data", "damaged");
+  return answer;
 }

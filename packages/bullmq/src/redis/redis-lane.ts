@@ -1,6 +1,12 @@
 import type { IQueueBackend, Worker } from "bullmq";
 import type { Cluster, Redis } from "ioredis";
-import type { Lane } from "../store.ts";
+import type { Lane, NextJob } from "../store.ts";
+import { readable } from "./raw-job.ts";
+
+/** The part of BullMQ's Redis backend by which all its scripts run. */
+interface ScriptRunner {
+  execCommand(client: unknown, name: string, args: unknown[]): Promise<unknown>;
+}
 
 /** A queue on Redis: waits on BullMQ's marker, on a blocking connection of its own. */
 export class RedisLane implements Lane {
@@ -17,22 +23,31 @@ export class RedisLane implements Lane {
     this.#worker = worker;
     this.#client = client;
     worker.on("error", () => {});
+    const scripts = this.backend as unknown as ScriptRunner;
+    const run = scripts.execCommand.bind(scripts);
+    scripts.execCommand = async (...given) => readable(await run(...given));
+  }
+
+  claim(token: string): Promise<NextJob> {
+    return this.backend.moveToActive(token, this.workerName) as Promise<NextJob>;
   }
 
   async wait(timeoutMs: number): Promise<number | undefined> {
-    const marker = await this.backend.waitForJob(Math.max(timeoutMs / 1000, this.backend.minimumBlockTimeout));
-    return marker && marker.score > 0 ? marker.score : undefined;
+    return (await this.backend.waitForJob(Math.max(timeoutMs / 1000, this.backend.minimumBlockTimeout)))?.score;
   }
 
-  async passOn(): Promise<void> {
-    await this.#client.zadd(this.backend.keys["marker"] as string, 0, "0");
+  async passOn(dueAtMs: number): Promise<void> {
+    const marker = this.backend.keys["marker"] as string;
+    // As BullMQ's scripts leave them.
+    if (dueAtMs > Date.now()) await this.#client.zadd(marker, dueAtMs, "1");
+    else await this.#client.zadd(marker, 0, "0");
   }
 
   async interrupt(): Promise<void> {
     await this.backend.disconnectBlocking(true);
   }
 
-  startStalledCheck(): Promise<void> {
+  start(): Promise<void> {
     return this.#worker.startStalledCheckTimer();
   }
 

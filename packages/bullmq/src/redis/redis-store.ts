@@ -2,18 +2,9 @@ import { randomUUID } from "node:crypto";
 import { redactUrl, type JournalEntry } from "@task-backend/core/adapter";
 import { Queue, raw2NextJobData, Worker, type JobJson, type MinimalJob } from "bullmq";
 import { Cluster, Redis } from "ioredis";
-import {
-  failureFields,
-  isWorkflowQueue,
-  settledEntry,
-  toRef,
-  toRunId,
-  type FailureRecord,
-  type JobData,
-  type JobRef,
-  type NewJob,
-  type StoredJob,
-} from "../mapping.ts";
+import { readEntry } from "../envelope.ts";
+import { isWorkflowQueue, toRunId, type JobRef } from "../ids.ts";
+import { failureFields, settledEntry, type FailureRecord, type JobData, type NewJob, type StoredJob } from "../mapping.ts";
 import type { BullmqSettings, RedisTarget } from "../options.ts";
 import {
   keepFor,
@@ -22,6 +13,7 @@ import {
   type OnFinished,
   type Claim,
   type Ending,
+  type FinishOptions,
   type Lane,
   type NextJob,
   type Store,
@@ -29,8 +21,9 @@ import {
   type WorkflowState,
 } from "../store.ts";
 import { RedisConnections } from "./connections.ts";
+import { Keys } from "./keys.ts";
 import { RedisLane } from "./redis-lane.ts";
-import { toStoredJob, type RawJob } from "./raw-job.ts";
+import { readable, toStoredJob, type RawJob } from "./raw-job.ts";
 import type { ScriptName } from "./scripts.ts";
 import { RedisEvents } from "./redis-events.ts";
 
@@ -61,15 +54,15 @@ export class RedisStore implements Store {
   readonly where: string;
   readonly #settings: BullmqSettings;
   readonly #prefix: string;
+  readonly #keys: Keys;
   readonly #connections: RedisConnections;
   readonly #queues = new Map<string, Queue>();
   readonly #events: RedisEvents;
-  readonly #channel: string;
 
   constructor(settings: BullmqSettings, target: RedisTarget) {
     this.#settings = settings;
     this.#prefix = target.prefix;
-    this.#channel = `${target.prefix}:tb:cancelled`;
+    this.#keys = new Keys(target.prefix);
     this.#connections = new RedisConnections(target.connection);
     this.where = `Redis at ${whereOf(target)}`;
     this.#events = new RedisEvents(this.#connections, target.prefix);
@@ -79,6 +72,11 @@ export class RedisStore implements Store {
     const client = await this.#connections.open(signal);
     const version = /redis_version:(\S+)/.exec(await client.info("server"))?.[1] ?? "unknown";
     return { version: `bullmq 6.7.0 on redis ${version}` };
+  }
+
+  /** Redis keeps channels apart by their names only, whatever the database of who speaks there. */
+  get #channel(): string {
+    return `${this.#prefix}:tb:cancelled:${this.#connections.database}`;
   }
 
   async close(): Promise<void> {
@@ -126,26 +124,31 @@ export class RedisStore implements Store {
     return this.#get(ref);
   }
 
-  async finished(refs: readonly JobRef[]): Promise<readonly StoredJob[]> {
+  async ends(refs: readonly JobRef[]): Promise<readonly (StoredJob | "unfinished" | "unknown")[]> {
     await this.#connections.ready();
-    const jobs = await Promise.all(refs.map((ref) => this.#get(ref)));
-    return jobs.filter((job) => job?.finishedOn !== undefined) as StoredJob[];
+    return Promise.all(
+      refs.map(async (ref) => {
+        const raw = await this.#read(ref, true);
+        return raw === 1 ? "unfinished" : raw ? toStoredJob(ref, raw) : "unknown";
+      }),
+    );
   }
 
   async #get(ref: JobRef): Promise<StoredJob | undefined> {
-    const { keys } = this.queue(ref.queue);
-    const key = this.#key(ref);
-    const raw = (await this.#run(this.#connections.producer, "tbGet", [
-      key,
-      `${key}:tb`,
-      keys["completed"],
-      keys["failed"],
-      keys["delayed"],
-      keys["prioritized"],
-      keys["active"],
+    const raw = await this.#read(ref, false);
+    return raw && raw !== 1 ? toStoredJob(ref, raw) : undefined;
+  }
+
+  /** Makes no queue: one of BullMQ would write its description of it, also where there is none. */
+  #read(ref: JobRef, endOnly: boolean): Promise<RawJob | 1 | null> {
+    const states = ["completed", "failed", "delayed", "prioritized", "active"];
+    return this.#run(this.#connections.producer, "tbGet", [
+      this.#keys.job(ref),
+      ...this.#keys.journal(ref).slice(0, 1),
+      ...states.map((state) => this.#keys.of(ref.queue, state)),
       ref.id,
-    ])) as RawJob | null;
-    return raw ? toStoredJob(ref, raw) : undefined;
+      endOnly ? "1" : "0",
+    ]) as Promise<RawJob | 1 | null>;
   }
 
   watch(queue: string, onFinished: OnFinished): Promise<void> {
@@ -159,32 +162,25 @@ export class RedisStore implements Store {
   async cancel(job: StoredJob, failure: FailureRecord): Promise<"requested" | "settled" | "unknown"> {
     await this.#connections.ready();
     const { ref, data } = job;
-    const key = this.#key(ref);
     const token = randomUUID();
-    const claim: Claim = {
-      ref,
-      token,
-      data,
-      json: { opts: {} } as JobJson,
-    };
+    const now = Date.now();
+    const claim = { ref, token, json: { opts: {} } as JobJson };
     const finish = this.#finishArguments(this.#arguments(this.queue(ref.queue)), claim, failure, false);
-    const parent = this.#parent(data, ref, settledEntry(data, failure));
+    const parent = this.#keys.parent(data, ref, settledEntry(data, failure));
     const answer = await this.#run(this.#connections.producer, "tbCancel", [
-      key,
-      `${key}:tb`,
-      `${key}:tb:journal`,
-      `${key}:tb:timers`,
-      `${key}:lock`,
-      ...this.#promoteKeys(ref.queue),
+      this.#keys.job(ref),
+      this.#keys.lock(ref),
+      ...this.#keys.workflow(ref),
       ...finish.slice(0, FINISH_KEYS),
       ...parent.keys,
       ref.id,
       token,
       30_000,
-      JSON.stringify({ type: "cancel", atMs: Date.now() }),
+      JSON.stringify({ type: "cancel", atMs: now }),
       this.#channel,
       toRunId(ref),
-      ...this.#promoteArguments(ref),
+      now,
+      ...this.#keys.promoteArguments(ref),
       ...finish.slice(FINISH_KEYS),
       ...parent.arguments,
     ]);
@@ -194,16 +190,14 @@ export class RedisStore implements Store {
 
   async signal(ref: JobRef, entry: string, dedupeId: string | undefined): Promise<"accepted" | "settled" | "unknown" | "not-a-workflow"> {
     await this.#connections.ready();
-    const key = this.#key(ref);
     return (await this.#run(this.#connections.producer, "tbSignal", [
-      key,
-      `${key}:tb`,
-      `${key}:tb:journal`,
-      ...this.#promoteKeys(ref.queue),
+      this.#keys.job(ref),
+      ...this.#keys.workflow(ref),
       entry,
       dedupeId ?? "",
       isWorkflowQueue(ref.queue) ? "1" : "0",
-      ...this.#promoteArguments(ref),
+      Date.now(),
+      ...this.#keys.promoteArguments(ref),
     ])) as "accepted" | "settled" | "unknown" | "not-a-workflow";
   }
 
@@ -225,20 +219,26 @@ export class RedisStore implements Store {
   }
 
   async progress({ ref, token }: Claim, value: string): Promise<void> {
-    const key = this.#key(ref);
-    const { keys } = this.queue(ref.queue);
-    await this.#run(this.#connections.worker(), "tbProgress", [`${key}:lock`, key, keys["events"], keys["meta"], token, ref.id, value]);
+    const { queue, id } = ref;
+    const keys = [this.#keys.lock(ref), this.#keys.job(ref), this.#keys.of(queue, "events"), this.#keys.of(queue, "meta")];
+    await this.#run(this.#connections.worker(), "tbProgress", [...keys, token, id, value]);
   }
 
   async finishStep(lane: Lane, claim: Claim, ending: Ending, fetchNext: boolean): Promise<NextJob | "lost"> {
     const answer = await this.#finish(lane, claim, ending, fetchNext, "task");
     if (answer === "lost" || answer[0] !== "finished") return "lost";
-    return typeof answer[1] === "number" && answer[1] < 0 ? "lost" : (raw2NextJobData(answer[1] as unknown[]) as unknown[]);
+    return typeof answer[1] === "number" && answer[1] < 0 ? "lost" : (raw2NextJobData(readable(answer[1]) as unknown[]) as unknown[]);
   }
 
-  async finishWorkflow(lane: Lane, claim: Claim, ending: Ending, force: boolean): Promise<"done" | "lost" | readonly string[]> {
-    const answer = await this.#finish(lane, claim, ending, false, force ? "force" : "workflow");
+  async finishWorkflow(
+    lane: Lane,
+    claim: Claim,
+    ending: Ending,
+    { force, seen }: FinishOptions,
+  ): Promise<"done" | "more" | "lost" | readonly string[]> {
+    const answer = await this.#finish(lane, claim, ending, false, force ? "force" : "workflow", seen);
     if (answer === "lost") return "lost";
+    if (answer[0] === "more") return "more";
     if (answer[0] === "children") return answer[1] as string[];
     return typeof answer[1] === "number" && answer[1] < 0 ? "lost" : "done";
   }
@@ -249,29 +249,31 @@ export class RedisStore implements Store {
     ending: Ending,
     fetchNext: boolean,
     mode: "task" | "workflow" | "force",
+    seen?: number,
   ): Promise<"lost" | [string, unknown]> {
     const { ref, token, data } = claim;
-    const key = this.#key(ref);
     const finish = this.#finishArguments(lane.backend as unknown as ScriptArguments, claim, ending, fetchNext);
-    const parent = this.#parent(data, ref, settledEntry(data, ending));
+    const parent = this.#keys.parent(data, ref, settledEntry(data, ending));
     return (await this.#run(this.#connections.worker(), "tbFinish", [
-      `${key}:lock`,
+      this.#keys.lock(ref),
       ...finish.slice(0, FINISH_KEYS),
       ...parent.keys,
-      `${key}:tb`,
-      `${key}:tb:journal`,
-      `${key}:tb:timers`,
+      ...this.#keys.journal(ref),
       token,
       ...finish.slice(FINISH_KEYS),
       ...parent.arguments,
+      Date.now(),
       mode,
       JSON.stringify(ending),
+      seen ?? "",
     ])) as "lost" | [string, unknown];
   }
 
   async load(claim: Claim, from: number, version: string | undefined): Promise<WorkflowState | "lost"> {
+    const { ref } = claim;
     const answer = await this.#run(this.#connections.worker(), "tbLoad", [
-      ...this.#workflowKeys(claim.ref),
+      this.#keys.lock(ref),
+      ...this.#keys.journal(ref),
       claim.token,
       Date.now(),
       from,
@@ -280,7 +282,7 @@ export class RedisStore implements Store {
     if (answer === "lost") return "lost";
     const [entries, [seen, commands, retries, startedAt, storedVersion, outbox, ending]] = answer as [string[], (string | null)[]];
     return {
-      entries: entries.map((entry) => JSON.parse(entry) as JournalEntry),
+      entries: entries.map((entry) => readEntry(entry, toRunId(ref))),
       seen: Number(seen ?? 0),
       commands: Number(commands ?? 0),
       retries: Number(retries ?? 0),
@@ -302,7 +304,8 @@ export class RedisStore implements Store {
   #commit({ ref, token }: Claim, tick: TickRecord | undefined, park: boolean, length: number): Promise<unknown> {
     const delayed = this.#arguments(this.queue(ref.queue)).moveToDelayedArgs(ref.id, Date.now(), token, 0, { skipAttempt: true });
     return this.#run(this.#connections.worker(), "tbCommit", [
-      ...this.#workflowKeys(ref),
+      this.#keys.lock(ref),
+      ...this.#keys.journal(ref),
       ...delayed.slice(0, DELAY_KEYS),
       token,
       tick ? JSON.stringify(tick) : "",
@@ -312,12 +315,24 @@ export class RedisStore implements Store {
     ]);
   }
 
+  async wake(ref: JobRef): Promise<void> {
+    await this.#run(this.#connections.worker(), "tbWake", [...this.#keys.workflow(ref), ...this.#keys.promoteArguments(ref)]);
+  }
+
+  async reorder({ ref, token }: Claim, entries: readonly JournalEntry[]): Promise<"done" | "lost"> {
+    return (await this.#run(this.#connections.worker(), "tbReorder", [
+      this.#keys.lock(ref),
+      ...this.#keys.journal(ref).slice(0, 2),
+      token,
+      ...entries.map((entry) => JSON.stringify(entry)),
+    ])) as "done" | "lost";
+  }
+
   async postpone({ ref, token, json }: Claim, delayMs: number, error: string | undefined): Promise<"done" | "lost"> {
     const delayed = this.#arguments(this.queue(ref.queue)).moveToDelayedArgs(ref.id, Date.now(), token, delayMs, { skipAttempt: true });
-    const key = this.#key(ref);
     return (await this.#run(this.#connections.worker(), "tbPostpone", [
-      `${key}:lock`,
-      `${key}:tb`,
+      this.#keys.lock(ref),
+      ...this.#keys.journal(ref).slice(0, 1),
       ...delayed.slice(0, DELAY_KEYS),
       token,
       error ?? "",
@@ -327,49 +342,20 @@ export class RedisStore implements Store {
   }
 
   async child({ ref }: Claim, n: number): Promise<string | undefined> {
-    return (await this.#connections.worker().hget(`${this.#key(ref)}:tb`, `child:${n}`)) ?? undefined;
+    return (await this.#connections.worker().hget(this.#keys.journal(ref)[0] as string, `child:${n}`)) ?? undefined;
   }
 
-  async forget(ref: JobRef): Promise<void> {
-    const key = this.#key(ref);
-    await this.#connections.worker().del(`${key}:tb`, `${key}:tb:journal`, `${key}:tb:timers`);
+  async markTask(ref: JobRef): Promise<void> {
+    await this.#run(this.#connections.worker(), "tbMarkTask", [this.#keys.job(ref), ...this.#keys.journal(ref)]);
   }
 
   // ---- keys and arguments ----
-
-  #key({ queue, id }: JobRef): string {
-    return `${this.#prefix}:${queue}:${id}`;
-  }
-
-  #workflowKeys(ref: JobRef): string[] {
-    const key = this.#key(ref);
-    return [`${key}:lock`, `${key}:tb`, `${key}:tb:journal`, `${key}:tb:timers`];
-  }
-
-  #promoteKeys(queue: string): string[] {
-    const names = ["delayed", "wait", "paused", "meta", "prioritized", "active", "pc", "events", "marker"];
-    return names.map((name) => `${this.#prefix}:${queue}:${name}`);
-  }
-
-  #promoteArguments({ queue, id }: JobRef): string[] {
-    return [`${this.#prefix}:${queue}:`, id];
-  }
-
-  /** Of the workflow that started the run; where there is none, the run's own fill the places. */
-  #parent({ parent }: JobData, own: JobRef, entry: string | undefined): { keys: string[]; arguments: Argument[] } {
-    const ref = (parent && toRef(parent[0])) ?? own;
-    const key = this.#key(ref);
-    return {
-      keys: [`${key}:tb`, `${key}:tb:journal`, ...this.#promoteKeys(ref.queue)],
-      arguments: [parent ? parent[1] : "", entry ?? "", ...this.#promoteArguments(ref)],
-    };
-  }
 
   #arguments(queue: Queue): ScriptArguments {
     return queue.backend as unknown as ScriptArguments;
   }
 
-  #finishArguments(backend: ScriptArguments, claim: Claim, ending: Ending, fetchNext: boolean): Argument[] {
+  #finishArguments(backend: ScriptArguments, claim: Pick<Claim, "ref" | "token" | "json">, ending: Ending, fetchNext: boolean): Argument[] {
     const job = minimalJob(claim);
     const now = Date.now();
     const keep = keepFor(this.#settings.retentionMs);

@@ -1,5 +1,5 @@
 import bullmqScripts from "bullmq/dist/cjs/scripts/index.js";
-import { MAX_DUE_MS } from "../mapping.ts";
+import { MAX_DUE_MS, SIGNAL_BEGINS } from "../mapping.ts";
 
 /*
  * Our Lua around BullMQ's. A script of BullMQ becomes a function of ours, so that a check, the journal and the move of
@@ -13,8 +13,13 @@ import { MAX_DUE_MS } from "../mapping.ts";
  */
 
 const PROMOTE_KEYS = 9;
+/** The hash, the journal and the timers of a workflow run, and what it takes to wake it. */
+const WORKFLOW_KEYS = 3 + PROMOTE_KEYS;
 const FINISH_KEYS = 14;
 const DELAY_KEYS = 11;
+
+/** In a job's own hash, beside BullMQ's fields: what a run known by name only turned out to be. */
+export const KIND_FIELD = "tbKind";
 
 function native(name: string): string {
   const script = bullmqScripts[name];
@@ -30,19 +35,51 @@ local function slice(list, from, count)
 end
 `;
 
-/** Adds to a journal and wakes the run if it is parked. `keys`: hash, journal, then those of promote. */
-const APPEND = `
-local function append(workflow, journal, promoteKeys, promoteArgs, entry)
-  redis.call("RPUSH", journal, entry)
-  if redis.call("HDEL", workflow, "parked") == 1 then promote(promoteKeys, promoteArgs) end
+/** Only a job has a name and a time: beside jobs, BullMQ keeps keys of its own, such as PREFIX:QUEUE:meta. */
+const IS_JOB = `
+local function isJob(key)
+  if redis.call("TYPE", key).ok ~= "hash" then return false end
+  return redis.call("HEXISTS", key, "name") == 1 and redis.call("HEXISTS", key, "timestamp") == 1
+end
+`;
+
+/** Writes down the deadlines that have passed, in their order. */
+const FIRE = `
+local function fire(journal, timers, now)
+  local found = redis.call("ZRANGEBYSCORE", timers, "-inf", now, "WITHSCORES")
+  local due = {}
+  for i = 1, #found, 2 do due[#due + 1] = { n = found[i], at = found[i + 1] } end
+  table.sort(due, function(a, b)
+    if a.at ~= b.at then return tonumber(a.at) < tonumber(b.at) end
+    return tonumber(a.n) < tonumber(b.n)
+  end)
+  for _, timer in ipairs(due) do
+    redis.call("ZREM", timers, timer.n)
+    redis.call("RPUSH", journal, '{"type":"fired","n":' .. timer.n .. ',"atMs":' .. now .. ',"dueMs":' .. timer.at .. '}')
+  end
+end
+`;
+
+/**
+ * Adds to a journal and wakes the run if it is parked. Deadlines that have passed come before it, whether or not a worker was up.
+ * `keys`: hash, journal, timers, then those of promote. `args`: those of promote.
+ */
+const APPEND = `${FIRE}
+local function wake(keys, args)
+  if redis.call("HDEL", keys[1], "parked") == 1 then promote(slice(keys, 4, ${PROMOTE_KEYS}), args) end
+end
+local function append(keys, args, entry, now)
+  fire(keys[2], keys[3], now)
+  redis.call("RPUSH", keys[2], entry)
+  wake(keys, args)
 end
 `;
 
 /** Tells the workflow that started a run, once, as long as it is not settling itself. */
 const TELL_PARENT = `
-local function tellParent(workflow, journal, promoteKeys, promoteArgs, n, entry)
-  if redis.call("HEXISTS", workflow, "startedAt") == 1 and redis.call("HDEL", workflow, "child:" .. n) == 1 then
-    append(workflow, journal, promoteKeys, promoteArgs, entry)
+local function tellParent(keys, args, n, entry, now)
+  if redis.call("HEXISTS", keys[1], "startedAt") == 1 and redis.call("HDEL", keys[1], "child:" .. n) == 1 then
+    append(keys, args, entry, now)
   end
 end
 `;
@@ -52,43 +89,56 @@ export interface ScriptSource {
   readonly numberOfKeys: number;
 }
 
-/** Keys: job, workflow, journal, promote's. Args: entry, dedupe id, whether it is surely a workflow, promote's (2). */
+/** Keys: job, then a workflow's. Args: entry, dedupe id, whether it is surely a workflow, now, promote's (2). */
 const signal = `
-if redis.call("EXISTS", KEYS[1]) == 0 then return "unknown" end
+if not isJob(KEYS[1]) then return "unknown" end
 if redis.call("HEXISTS", KEYS[1], "finishedOn") == 1 or redis.call("HEXISTS", KEYS[2], "ending") == 1 then return "settled" end
-if ARGV[3] == "0" and redis.call("HEXISTS", KEYS[2], "startedAt") == 0 and tonumber(redis.call("HGET", KEYS[1], "ats") or "0") > 0 then
-  return "not-a-workflow"
-end
+if ARGV[3] == "0" and redis.call("HGET", KEYS[1], "${KIND_FIELD}") == "task" then return "not-a-workflow" end
 if ARGV[2] ~= "" and redis.call("HSETNX", KEYS[2], "signal:" .. ARGV[2], "1") == 0 then return "accepted" end
-append(KEYS[2], KEYS[3], slice(KEYS, 4, ${PROMOTE_KEYS}), slice(ARGV, 4, 2), ARGV[1])
+append(slice(KEYS, 2, ${WORKFLOW_KEYS}), slice(ARGV, 5, 2), ARGV[1], ARGV[4])
 return "accepted"
 `;
 
+/** Keys: a workflow's. Args: promote's (2). */
+const wake = `
+wake(KEYS, ARGV)
+`;
+
+/** Keys: job, workflow, journal, timers. */
+const markTask = `
+if not isJob(KEYS[1]) then return end
+redis.call("HSET", KEYS[1], "${KIND_FIELD}", "task")
+redis.call("DEL", KEYS[2], KEYS[3], KEYS[4])
+`;
+
 /**
- * Keys: job, workflow, journal, timers, lock, promote's, moveToFinished's, parent's workflow, journal, promote's.
- * Args: job id, token, lock ms, entry for a workflow that has begun, channel, run id, promote's (2), moveToFinished's (9),
+ * Keys: job, lock, a workflow's, moveToFinished's, the parent's as a workflow.
+ * Args: job id, token, lock ms, entry for a workflow that has begun, channel, run id, now, promote's (2), moveToFinished's (9),
  * number of the parent's command or "", entry for the parent, parent's promote (2).
  */
 const cancel = `
-if redis.call("EXISTS", KEYS[1]) == 0 then return "unknown" end
+if not isJob(KEYS[1]) then return "unknown" end
 if redis.call("HEXISTS", KEYS[1], "finishedOn") == 1 then return "settled" end
-if redis.call("HEXISTS", KEYS[2], "startedAt") == 1 then
-  if redis.call("HSETNX", KEYS[2], "cancelled", "1") == 1 then
-    redis.call("RPUSH", KEYS[3], ARGV[4])
-    redis.call("HDEL", KEYS[2], "parked")
-    promote(slice(KEYS, 6, ${PROMOTE_KEYS}), slice(ARGV, 7, 2))
+local own = slice(KEYS, 3, ${WORKFLOW_KEYS})
+if redis.call("HEXISTS", own[1], "startedAt") == 1 then
+  if redis.call("HSETNX", own[1], "cancelled", "1") == 1 then
+    redis.call("HDEL", own[1], "parked")
+    append(own, slice(ARGV, 8, 2), ARGV[4], ARGV[7])
+    promote(slice(own, 4, ${PROMOTE_KEYS}), slice(ARGV, 8, 2))
   end
   return "requested"
 end
-local finishKeys = slice(KEYS, 15, ${FINISH_KEYS})
+local finishKeys = slice(KEYS, ${3 + WORKFLOW_KEYS}, ${FINISH_KEYS})
 local id = ARGV[1]
 local waits = redis.call("ZREM", finishKeys[7], id) + redis.call("ZREM", finishKeys[3], id) + redis.call("LREM", finishKeys[1], 1, id)
 if waits > 0 then redis.call("LPUSH", finishKeys[2], id) end
-redis.call("SET", KEYS[5], ARGV[2], "PX", ARGV[3])
-local result = moveToFinished(finishKeys, slice(ARGV, 9, 9))
+redis.call("SET", KEYS[2], ARGV[2], "PX", ARGV[3])
+local result = moveToFinished(finishKeys, slice(ARGV, 10, 9))
 if type(result) == "number" and result < 0 then return result end
-redis.call("DEL", KEYS[2], KEYS[3], KEYS[4])
-if ARGV[18] ~= "" then tellParent(KEYS[29], KEYS[30], slice(KEYS, 31, ${PROMOTE_KEYS}), slice(ARGV, 20, 2), ARGV[18], ARGV[19]) end
+redis.call("DEL", own[1], own[2], own[3])
+if ARGV[19] ~= "" then
+  tellParent(slice(KEYS, ${3 + WORKFLOW_KEYS + FINISH_KEYS}, ${WORKFLOW_KEYS}), slice(ARGV, 21, 2), ARGV[19], ARGV[20], ARGV[7])
+end
 if waits == 0 then redis.call("PUBLISH", ARGV[5], ARGV[6]) end
 return "requested"
 `;
@@ -100,27 +150,33 @@ return updateProgress(slice(KEYS, 2, 3), slice(ARGV, 2, 2))
 `;
 
 /**
- * Keys: lock, moveToFinished's, parent's workflow, journal, promote's, then workflow, journal, timers of its own.
- * Args: token, moveToFinished's (9), number of the parent's command or "", entry for it, parent's promote (2),
- * "task", "workflow" or "force", ending.
+ * Keys: lock, moveToFinished's, the parent's as a workflow, then workflow, journal, timers of its own.
+ * Args: token, moveToFinished's (9), number of the parent's command or "", entry for it, parent's promote (2), now,
+ * "task", "workflow" or "force", ending, entries of the journal that it knows or "".
  */
 const finish = `
 if redis.call("GET", KEYS[1]) ~= ARGV[1] then return "lost" end
-if ARGV[15] ~= "task" then
-  if ARGV[15] == "workflow" then
-    local children = {}
-    local fields = redis.call("HGETALL", KEYS[27])
-    for i = 1, #fields, 2 do
-      if string.sub(fields[i], 1, 6) == "child:" then table.insert(children, fields[i + 1]) end
-    end
-    if #children > 0 then
-      redis.call("HSET", KEYS[27], "ending", ARGV[16])
-      return { "children", children }
+local own = slice(KEYS, ${2 + FINISH_KEYS + WORKFLOW_KEYS}, 3)
+if ARGV[16] == "workflow" then
+  if ARGV[18] ~= "" and redis.call("HEXISTS", own[1], "ending") == 0 then
+    for _, entry in ipairs(redis.call("LRANGE", own[2], ARGV[18], -1)) do
+      if string.sub(entry, 1, ${SIGNAL_BEGINS.length}) == '${SIGNAL_BEGINS}' then return { "more" } end
     end
   end
-  redis.call("DEL", KEYS[27], KEYS[28], KEYS[29])
+  local children = {}
+  local fields = redis.call("HGETALL", own[1])
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], 1, 6) == "child:" then table.insert(children, fields[i + 1]) end
+  end
+  if #children > 0 then
+    redis.call("HSET", own[1], "ending", ARGV[17])
+    return { "children", children }
+  end
 end
-if ARGV[11] ~= "" then tellParent(KEYS[16], KEYS[17], slice(KEYS, 18, ${PROMOTE_KEYS}), slice(ARGV, 13, 2), ARGV[11], ARGV[12]) end
+if ARGV[16] ~= "task" then redis.call("DEL", own[1], own[2], own[3]) end
+if ARGV[11] ~= "" then
+  tellParent(slice(KEYS, ${2 + FINISH_KEYS}, ${WORKFLOW_KEYS}), slice(ARGV, 13, 2), ARGV[11], ARGV[12], ARGV[15])
+end
 return { "finished", moveToFinished(slice(KEYS, 2, ${FINISH_KEYS}), slice(ARGV, 2, 9)) }
 `;
 
@@ -130,14 +186,19 @@ if redis.call("GET", KEYS[1]) ~= ARGV[1] then return "lost" end
 redis.call("HSETNX", KEYS[2], "startedAt", ARGV[2])
 if ARGV[4] ~= "" then redis.call("HSETNX", KEYS[2], "version", ARGV[4]) end
 redis.call("HDEL", KEYS[2], "parked")
-for _, n in ipairs(redis.call("ZRANGEBYSCORE", KEYS[4], "-inf", ARGV[2])) do
-  redis.call("ZREM", KEYS[4], n)
-  redis.call("RPUSH", KEYS[3], '{"type":"fired","n":' .. n .. ',"atMs":' .. ARGV[2] .. '}')
-end
+fire(KEYS[3], KEYS[4], ARGV[2])
 return {
   redis.call("LRANGE", KEYS[3], ARGV[3], -1),
   redis.call("HMGET", KEYS[2], "seen", "commands", "retries", "startedAt", "version", "outbox", "ending")
 }
+`;
+
+/** Keys: lock, workflow, journal. Args: token, the entries after those that a tick has acted on, as they stand from now on. */
+const reorder = `
+if redis.call("GET", KEYS[1]) ~= ARGV[1] then return "lost" end
+local acted = tonumber(redis.call("HGET", KEYS[2], "seen") or "0")
+for i = 2, #ARGV do redis.call("LSET", KEYS[3], acted + i - 2, ARGV[i]) end
+return "done"
 `;
 
 /**
@@ -161,7 +222,8 @@ redis.call("HDEL", KEYS[2], "outbox")
 if redis.call("LLEN", KEYS[3]) > tonumber(ARGV[4]) then return "more" end
 local next = redis.call("ZRANGE", KEYS[4], 0, 0, "WITHSCORES")
 local args = slice(ARGV, 5, 9)
-args[2] = next[2] or "${MAX_DUE_MS}"
+args[2] = "${MAX_DUE_MS}"
+if next[2] and tonumber(next[2]) < ${MAX_DUE_MS} then args[2] = next[2] end
 redis.call("HSET", KEYS[2], "parked", "1")
 local result = moveToDelayed(slice(KEYS, 5, ${DELAY_KEYS}), args)
 if type(result) == "number" and result < 0 then
@@ -183,10 +245,13 @@ if type(result) == "number" and result < 0 then return "lost" end
 return "done"
 `;
 
-/** Keys: job, workflow, completed, failed, delayed, prioritized, active. Args: job id. */
+/**
+ * Keys: job, workflow, completed, failed, delayed, prioritized, active. Args: job id, whether only its end is wanted.
+ * Answers nothing where there is no job, and 1 for one that has no end yet where only that is wanted.
+ */
 const get = `
-local job = redis.call("HGETALL", KEYS[1])
-if #job == 0 then return nil end
+if not isJob(KEYS[1]) then return nil end
+if ARGV[2] == "1" and redis.call("HEXISTS", KEYS[1], "finishedOn") == 0 then return 1 end
 local id = ARGV[1]
 local state = "waiting"
 local due = false
@@ -197,25 +262,28 @@ else
   if due then state = "delayed"
   elseif not redis.call("ZSCORE", KEYS[6], id) and redis.call("LPOS", KEYS[7], id) then state = "active" end
 end
-return { job, state, due, redis.call("HMGET", KEYS[2], "startedAt", "error", "stalls") }
+return { redis.call("HGETALL", KEYS[1]), state, due, redis.call("HMGET", KEYS[2], "startedAt", "error", "stalls") }
 `;
 
 /** Every script, as `defineCommand` of ioredis takes it. */
 export const SCRIPTS = {
-  tbSignal: { lua: native("promote") + SLICE + APPEND + signal, numberOfKeys: 3 + PROMOTE_KEYS },
+  tbSignal: { lua: native("promote") + SLICE + IS_JOB + APPEND + signal, numberOfKeys: 1 + WORKFLOW_KEYS },
+  tbWake: { lua: native("promote") + SLICE + APPEND + wake, numberOfKeys: WORKFLOW_KEYS },
+  tbMarkTask: { lua: IS_JOB + markTask, numberOfKeys: 4 },
   tbCancel: {
-    lua: native("promote") + native("moveToFinished") + SLICE + APPEND + TELL_PARENT + cancel,
-    numberOfKeys: 5 + PROMOTE_KEYS + FINISH_KEYS + 2 + PROMOTE_KEYS,
+    lua: native("promote") + native("moveToFinished") + SLICE + IS_JOB + APPEND + TELL_PARENT + cancel,
+    numberOfKeys: 2 + WORKFLOW_KEYS + FINISH_KEYS + WORKFLOW_KEYS,
   },
   tbProgress: { lua: native("updateProgress") + SLICE + progress, numberOfKeys: 4 },
   tbFinish: {
     lua: native("promote") + native("moveToFinished") + SLICE + APPEND + TELL_PARENT + finish,
-    numberOfKeys: 1 + FINISH_KEYS + 2 + PROMOTE_KEYS + 3,
+    numberOfKeys: 1 + FINISH_KEYS + WORKFLOW_KEYS + 3,
   },
-  tbLoad: { lua: load, numberOfKeys: 4 },
+  tbLoad: { lua: FIRE + load, numberOfKeys: 4 },
+  tbReorder: { lua: reorder, numberOfKeys: 3 },
   tbCommit: { lua: native("moveToDelayed") + SLICE + commit, numberOfKeys: 4 + DELAY_KEYS },
   tbPostpone: { lua: native("moveToDelayed") + SLICE + postpone, numberOfKeys: 2 + DELAY_KEYS },
-  tbGet: { lua: get, numberOfKeys: 7 },
+  tbGet: { lua: IS_JOB + get, numberOfKeys: 7 },
 } as const satisfies Record<string, ScriptSource>;
 
 export type ScriptName = keyof typeof SCRIPTS;
