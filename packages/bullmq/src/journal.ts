@@ -92,6 +92,8 @@ export class WorkflowJournal implements JournalStore<ClaimedRun> {
 
   async commit(run: ClaimedRun, seen: number, result: Answer, reordered?: readonly JournalEntry[]): Promise<"done" | "more" | "lost"> {
     const { lane, claim } = run;
+    // On its own: the order is right, whether or not the answer that is based on it gets to be carried out.
+    if (reordered && (await this.#store.reorder(claim, reordered)) === "lost") return "lost";
     switch (result.do) {
       case "complete":
         return this.#settle(lane, claim, { output: JSON.stringify(result.output) }, seen);
@@ -100,10 +102,6 @@ export class WorkflowJournal implements JournalStore<ClaimedRun> {
         // A run that was cancelled ends as it is.
         return this.#settle(lane, claim, failure, result.status === "failed" ? seen : undefined);
       }
-    }
-    // On its own: the order is right, whether or not the answer that is based on it gets to be carried out.
-    if (reordered && (await this.#store.reorder(claim, reordered)) === "lost") return "lost";
-    switch (result.do) {
       case "wait":
         return this.#wait(run, seen, result.commands);
       case "retry":
@@ -132,13 +130,14 @@ export class WorkflowJournal implements JournalStore<ClaimedRun> {
       cancels: fresh.flatMap((command) => (command.do === "cancel" ? [command.of] : [])),
     };
     const busy = outbox.runs.length > 0 || outbox.cancels.length > 0;
+    const children = outbox.runs.map(([n, run]) => [n, this.#idOf(claim, n, run)] as const);
     const tick: TickRecord = {
       seen,
       commands: ticking.commands + fresh.length,
       entries: fresh.map(({ n, key }) => JSON.stringify({ type: "command", n, key })),
       timers: fresh.flatMap((command) => timerOf(command)),
       cancelledTimers: outbox.cancels,
-      children: outbox.runs.map(([n, run]) => [n, toRunId(this.#job(claim, n, run).ref)] as const),
+      children,
       stalls: claim.json.stalledCounter,
       ...(busy && { outbox: JSON.stringify(outbox) }),
     };
@@ -171,6 +170,14 @@ export class WorkflowJournal implements JournalStore<ClaimedRun> {
 
   #job(claim: Claim, n: number, run: RunRequest): NewJob {
     return toJob(run, [toRunId(claim.ref), n]);
+  }
+
+  /** @throws RunFault for one that could not be found again: before it is on record, since it would be tried for ever after. */
+  #idOf(claim: Claim, n: number, run: RunRequest): string {
+    const id = toRunId(this.#job(claim, n, run).ref);
+    if (toRef(id)) return id;
+    const message = `The queue of step "${run.name}" is ${JSON.stringify(run.queue)}; give a name.`;
+    throw new RunFault(errorRecord("InvalidArgumentError", "INVALID_ARGUMENT", message));
   }
 
   /** What the run started and has not settled is cancelled between the decision and its end. */

@@ -3,6 +3,7 @@ import type { QueueOptions, WorkerOptions } from "bullmq";
 import type { Cluster, Redis, RedisOptions } from "ioredis";
 import type { Pool, PoolConfig } from "pg";
 import { z } from "zod";
+import { POSTGRES_SCHEMES, REDIS_SCHEMES, splitUrl } from "./url.ts";
 
 /** Options of `bullmq()`, of `options` in the configuration, and (the plain ones) of the query of URLs. */
 export interface BullmqOptions {
@@ -72,7 +73,7 @@ const schema = z.strictObject({
   queue: z.custom<object>((value) => typeof value === "object" && value !== null, "must be options of a BullMQ queue").optional(),
 });
 
-/** The options that a URL may carry in its query; anything else there belongs to the driver. */
+/** The options that a URL may carry in its query, beside those of the driver. */
 const IN_URL = ["prefix", "schema", "migrate", "poolSize", "lock", "stalledInterval", "retention"] as const;
 
 /** @throws ConfigurationError naming the option, InvalidArgumentError for a bad duration */
@@ -88,7 +89,7 @@ export function parseOptions(options: unknown): BullmqSettings {
   if (given.url !== undefined && given.connection !== undefined) {
     throw new ConfigurationError("Options of the bullmq backend: give url or connection, not both.");
   }
-  const { url, inUrl } = splitUrl(given.url ?? DEFAULT_URL);
+  const { url, inUrl } = readUrl(given.url ?? DEFAULT_URL);
   const all = { ...given, ...inUrl };
   const ms = (value: number | string, name: string): number => parseDuration(value as Duration, `Option ${name} of the bullmq backend`);
   const lockMs = Math.max(ms(all.lock ?? "30s", "lock"), 200);
@@ -102,37 +103,24 @@ export function parseOptions(options: unknown): BullmqSettings {
   };
 }
 
-function splitUrl(url: string): { url: URL; inUrl: Partial<z.infer<typeof schema>> } {
-  let parsed: URL;
-  try {
-    parsed = new URL(url);
-  } catch (cause) {
-    throw new ConfigurationError("The URL of the bullmq backend is not one; give redis://host:6379 or postgres://host/database.", {
-      cause,
-    });
-  }
-  const query: Record<string, string> = {};
-  for (const name of IN_URL) {
-    const value = parsed.searchParams.get(name);
-    if (value !== null) query[name] = value;
-    parsed.searchParams.delete(name);
-  }
+function readUrl(text: string): { url: URL; inUrl: Partial<z.infer<typeof schema>> } {
+  const { url, query } = splitUrl(text, IN_URL);
   const checked = schema.safeParse(query);
   if (!checked.success) {
     const issue = checked.error.issues[0];
     throw new ConfigurationError(`The query of the bullmq URL: ${issue?.path.join(".")}: ${issue?.message}.`);
   }
-  return { url: parsed, inUrl: Object.fromEntries(Object.entries(checked.data).filter(([name]) => name in query)) };
+  return { url, inUrl: Object.fromEntries(Object.entries(checked.data).filter(([name]) => name in query)) };
 }
 
 function targetOf(options: z.infer<typeof schema>, url: URL): RedisTarget | PostgresTarget {
   const { connection } = options;
-  const scheme = url.protocol.slice(0, -1);
-  const postgres = connection === undefined ? ["postgres", "postgresql"].includes(scheme) : isPostgres(connection);
+  const scheme = url.protocol;
+  const postgres = connection === undefined ? POSTGRES_SCHEMES.includes(scheme) : isPostgres(connection);
   if (!postgres) {
-    if (connection === undefined && !["redis", "rediss"].includes(scheme)) {
+    if (connection === undefined && !REDIS_SCHEMES.includes(scheme)) {
       throw new ConfigurationError(
-        `The URL of the bullmq backend starts with "${scheme}:"; it takes redis:, rediss:, postgres: or postgresql:. Set TASK_BACKEND_TYPE to the engine of the URL, or the URL to one of these.`,
+        `The URL of the bullmq backend starts with "${scheme}"; it takes redis:, rediss:, postgres: or postgresql:. Set TASK_BACKEND_TYPE to the engine of the URL, or the URL to one of these.`,
       );
     }
     refuse(options, ["schema", "migrate", "poolSize"], "PostgreSQL");

@@ -82,7 +82,7 @@ export class Waits {
         },
         reject: (error) => {
           end();
-          reject(error as Error);
+          reject(error);
         },
       };
       this.#waiters.set(id, waiters.add(waiter));

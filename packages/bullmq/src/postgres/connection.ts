@@ -1,4 +1,4 @@
-import { ConfigurationError } from "@task-backend/core/adapter";
+import { ConfigurationError, redactUrl } from "@task-backend/core/adapter";
 import { PostgresConnection, SchemaMigrationRequiredError, SchemaVersionMismatchError } from "bullmq";
 import type { PostgresTarget } from "../options.ts";
 import { installFunctions, migrateBullmq } from "./migrations.ts";
@@ -46,8 +46,7 @@ export async function prepare(
 /** Host, port, database and schema, without secrets. */
 export function whereOf({ connection, schema }: PostgresTarget): string {
   if ("connectionString" in connection && connection.connectionString) {
-    const { host, pathname } = new URL(connection.connectionString);
-    return `${host}${pathname}, schema ${schema}`;
+    return `${redactUrl(connection.connectionString).replace(/^\w+:\/*/, "")}, schema ${schema}`;
   }
   const {
     host = "127.0.0.1",

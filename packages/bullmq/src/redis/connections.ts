@@ -36,7 +36,7 @@ export class RedisConnections {
   /** Of the connections, which Redis itself keeps apart by number. */
   get database(): number {
     const { options } = this.producer;
-    return "db" in options ? Number(options.db ?? 0) : 0;
+    return "db" in options ? (options.db ?? 0) : 0;
   }
 
   async open(signal: AbortSignal): Promise<Client> {
