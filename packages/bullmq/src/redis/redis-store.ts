@@ -4,7 +4,7 @@ import { Queue, raw2NextJobData, Worker, type JobJson, type MinimalJob } from "b
 import { Cluster, Redis } from "ioredis";
 import { readEntry } from "../envelope.ts";
 import { isWorkflowQueue, toRunId, type JobRef } from "../ids.ts";
-import { failureFields, settledEntry, type FailureRecord, type JobData, type NewJob, type StoredJob } from "../mapping.ts";
+import { failureFields, settledEntry, type FailureRecord, type NewJob, type StoredJob } from "../mapping.ts";
 import type { BullmqSettings, RedisTarget } from "../options.ts";
 import {
   keepFor,
