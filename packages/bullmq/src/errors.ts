@@ -1,4 +1,4 @@
-import { BackendUnavailableError, corruptRecord, errorRecord, TaskBackendError, type ErrorRecord } from "@task-backend/core/adapter";
+import { BackendUnavailableError, corruptRecord, refusedRecord, TaskBackendError, type ErrorRecord } from "@task-backend/core/adapter";
 
 /** BullMQ's codes for: no such job, no lock, not active, the lock of another. */
 const LOST: readonly unknown[] = [-1, -2, -3, -6];
@@ -34,20 +34,7 @@ export function readStored<T>(what: string, read: () => T): T {
  */
 export function faultOf(error: unknown, what: string): ErrorRecord | undefined {
   if (error instanceof RunFault) return error.record;
-  if (!isRefused(error)) return undefined;
-  const message = `The store refuses ${what}: ${cut((error as Error).message)}. Make it smaller, or plain text and numbers.`;
-  return errorRecord("StoreRefusedError", "STORE_REFUSED", message);
-}
-
-const MAX_REASON = 200;
-
-/** The store's words may quote what it refuses, so only their well-formed beginning is kept. */
-function cut(text: string): string {
-  return text
-    .slice(0, MAX_REASON)
-    .replaceAll("\u0000", "")
-    .replace(/[\ud800-\udfff]/g, "")
-    .replace(/\.$/, "");
+  return isRefused(error) ? refusedRecord(what, error) : undefined;
 }
 
 /** SQLSTATE classes that speak of the data: data exception, integrity, a limit of the program. */

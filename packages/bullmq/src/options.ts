@@ -1,4 +1,4 @@
-import { ConfigurationError, parseDuration, type Duration } from "@task-backend/core/adapter";
+import { ConfigurationError, optionMs, parseAdapterOptions, type Duration } from "@task-backend/core/adapter";
 import type { QueueOptions, WorkerOptions } from "bullmq";
 import type { Cluster, Redis, RedisOptions } from "ioredis";
 import type { Pool, PoolConfig } from "pg";
@@ -78,20 +78,13 @@ const IN_URL = ["prefix", "schema", "migrate", "poolSize", "lock", "stalledInter
 
 /** @throws ConfigurationError naming the option, InvalidArgumentError for a bad duration */
 export function parseOptions(options: unknown): BullmqSettings {
-  const parsed = schema.safeParse(options ?? {});
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    throw new ConfigurationError(
-      `Options of the bullmq backend: ${issue?.path.join(".") || "they"}: ${issue?.message}. They are ${Object.keys(schema.shape).join(", ")}.`,
-    );
-  }
-  const given = parsed.data;
+  const given = parseAdapterOptions("bullmq", schema, options);
   if (given.url !== undefined && given.connection !== undefined) {
     throw new ConfigurationError("Options of the bullmq backend: give url or connection, not both.");
   }
   const { url, inUrl } = readUrl(given.url ?? DEFAULT_URL);
   const all = { ...given, ...inUrl };
-  const ms = (value: number | string, name: string): number => parseDuration(value as Duration, `Option ${name} of the bullmq backend`);
+  const ms = (value: number | string, name: string): number => optionMs("bullmq", name, value);
   const lockMs = Math.max(ms(all.lock ?? "30s", "lock"), 200);
   return {
     target: targetOf(all, url),

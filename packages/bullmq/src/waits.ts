@@ -1,13 +1,8 @@
 import { setTimeout as pause } from "node:timers/promises";
-import type { Settlement } from "@task-backend/core/adapter";
+import { Waiters, type Settlement } from "@task-backend/core/adapter";
 import { toRef, toRunId, type JobRef } from "./ids.ts";
 import { toRecord, type NewJob, type StoredJob } from "./mapping.ts";
 import type { OnFinished, Store } from "./store.ts";
-
-interface Waiter {
-  resolve(record: Settlement | undefined): void;
-  reject(error: unknown): void;
-}
 
 /** The net under the engine's events, which may be trimmed or lost with a connection: all waits are looked at together. */
 const LOOK_MS = 2_000;
@@ -19,7 +14,8 @@ const FRESH = 10_000;
 export class Waits {
   readonly #store: Store;
   readonly #expired: (job: StoredJob) => boolean;
-  readonly #waiters = new Map<string, Set<Waiter>>();
+  /** The timer also keeps the process alive, as long as something is waited for. */
+  readonly #waiters = new Waiters<Settlement | undefined>((waiting) => this.#arm(waiting));
   readonly #looking = new Set<string>();
   /** By queue that is followed: the runs that are being submitted here and have not finished, as far as is known. */
   readonly #fresh = new Map<string, Map<string, NewJob>>();
@@ -34,8 +30,8 @@ export class Waits {
     const ref = toRef(id);
     if (!ref) return undefined;
     // Nothing has finished it since it was submitted here: there is nothing to read.
-    if (this.#fresh.get(ref.queue)?.has(id)) return this.#follow(id, signal);
-    const waiting = this.#follow(id, signal);
+    if (this.#fresh.get(ref.queue)?.has(id)) return this.#waiters.follow(id, signal);
+    const waiting = this.#waiters.follow(id, signal);
     let over = false;
     const end = (): void => void (over = true);
     waiting.then(end, end);
@@ -50,8 +46,8 @@ export class Waits {
       await this.#store.watch(ref.queue, this.#notice);
       if (!this.#fresh.has(ref.queue)) this.#fresh.set(ref.queue, new Map());
       const job = await this.#store.get(ref);
-      if (!job || this.#expired(job)) this.#resolve(id, undefined);
-      else if (job.finishedOn !== undefined) this.#resolve(id, toRecord(job));
+      if (!job || this.#expired(job)) this.#waiters.settle(id, undefined);
+      else if (job.finishedOn !== undefined) this.#waiters.settle(id, toRecord(job));
       return true;
     } catch {
       return false;
@@ -59,36 +55,7 @@ export class Waits {
   }
 
   rejectAll(error: Error): void {
-    for (const waiters of this.#waiters.values()) for (const waiter of waiters) waiter.reject(error);
-    this.#waiters.clear();
-    this.#arm();
-  }
-
-  #follow(id: string, signal: AbortSignal | undefined): Promise<Settlement | undefined> {
-    signal?.throwIfAborted();
-    return new Promise((resolve, reject) => {
-      const waiters = this.#waiters.get(id) ?? new Set();
-      const onAbort = (): void => {
-        waiters.delete(waiter);
-        if (waiters.size === 0 && this.#waiters.get(id) === waiters) this.#waiters.delete(id);
-        this.#arm();
-        reject(signal?.reason as Error);
-      };
-      const end = (): void => signal?.removeEventListener("abort", onAbort);
-      const waiter: Waiter = {
-        resolve: (record) => {
-          end();
-          resolve(record);
-        },
-        reject: (error) => {
-          end();
-          reject(error);
-        },
-      };
-      this.#waiters.set(id, waiters.add(waiter));
-      this.#arm();
-      signal?.addEventListener("abort", onAbort, { once: true });
-    });
+    this.#waiters.rejectAll(error);
   }
 
   /** To be called before a new job is added: as long as its queue is followed, its end is not missed. */
@@ -109,7 +76,7 @@ export class Waits {
     const name = fresh?.get(id)?.name;
     fresh?.delete(id);
     if (!this.#waiters.has(id)) return;
-    if (output !== undefined && name !== undefined) this.#resolve(id, { id, name, status: "completed", output });
+    if (output !== undefined && name !== undefined) this.#waiters.settle(id, { id, name, status: "completed", output });
     else void this.#read([{ queue, id: job }]);
   };
 
@@ -123,7 +90,7 @@ export class Waits {
   }
 
   #refs(): JobRef[] {
-    return [...this.#waiters.keys()].map((id) => toRef(id) as JobRef);
+    return this.#waiters.ids.map((id) => toRef(id) as JobRef);
   }
 
   async #read(refs: readonly JobRef[]): Promise<void> {
@@ -132,7 +99,7 @@ export class Waits {
         const batch = refs.slice(from, from + BATCH);
         for (const [index, end] of (await this.#store.ends(batch)).entries()) {
           // A wait ends with the record of its run.
-          if (end !== "unfinished") this.#resolve(toRunId(batch[index] as JobRef), end === "unknown" ? undefined : toRecord(end));
+          if (end !== "unfinished") this.#waiters.settle(toRunId(batch[index] as JobRef), end === "unknown" ? undefined : toRecord(end));
         }
       }
     } catch {
@@ -140,20 +107,8 @@ export class Waits {
     }
   }
 
-  #resolve(id: string, record: Settlement | undefined): void {
-    const waiters = this.#waiters.get(id);
-    this.#waiters.delete(id);
-    this.#arm();
-    for (const waiter of waiters ?? []) waiter.resolve(record);
-  }
-
-  /** The timer also keeps the process alive, as long as something is waited for. */
-  #arm(): void {
-    if (this.#waiters.size === 0) {
-      clearInterval(this.#timer);
-      this.#timer = undefined;
-    } else {
-      this.#timer ??= setInterval(() => void this.#read(this.#refs()), LOOK_MS);
-    }
+  #arm(waiting: boolean): void {
+    clearInterval(this.#timer);
+    this.#timer = waiting ? setInterval(() => void this.#read(this.#refs()), LOOK_MS) : undefined;
   }
 }

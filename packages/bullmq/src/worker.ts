@@ -1,8 +1,9 @@
-import { setTimeout as pause } from "node:timers/promises";
 import {
   corruptRecord,
   createDrive,
-  MAX_TIMER_MS,
+  Intervals,
+  Shutdown,
+  storeOutcome,
   type Decision,
   type ErrorRecord,
   type TickResult,
@@ -52,16 +53,13 @@ export class BullmqWorker implements WorkerHandle {
   readonly #held: HeldRuns;
   /** The last tick of each workflow run that is under way here. */
   readonly #ticking = new Map<string, Promise<void>>();
-  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #intervals: Intervals;
+  readonly #shutdown: Shutdown;
   /** Aborted when no more is claimed. */
   readonly #ending = new AbortController();
   #loops: Promise<unknown> = Promise.resolve();
   #unsubscribe: () => void = () => {};
-  #aborting = false;
   #trouble = false;
-  #stopped: Promise<void> | undefined;
-  #over = false;
-  #graceTimer: NodeJS.Timeout | undefined;
   #giveUpTimer: NodeJS.Timeout | undefined;
   #giveUp: () => void = () => {};
   #idle: (() => void) | undefined;
@@ -72,6 +70,14 @@ export class BullmqWorker implements WorkerHandle {
     this.#runtime = runtime;
     this.#slots = [new Slots(request.concurrency), new Slots(MAX_TICKS)];
     this.#held = new HeldRuns(store, settings.lockMs);
+    this.#intervals = new Intervals(runtime.log);
+    this.#shutdown = new Shutdown({
+      abort: () => {
+        this.#held.shutDown();
+        this.#giveUpSoon();
+      },
+      finish: () => this.#finishStopping(),
+    });
     this.#finisher = new Finisher(store);
     this.#journal = new WorkflowJournal(store);
     this.#drive = createDrive(runtime, this.#journal);
@@ -106,8 +112,11 @@ export class BullmqWorker implements WorkerHandle {
     }
     if (this.#ending.signal.aborted) return;
     this.#runtime.onStray((id) => void this.#wake(id));
-    this.#every(this.#settings.lockMs / 2, () => this.#held.renewLocks(this.#served.map(({ lane }) => lane)));
-    this.#every(Math.min(PRUNE_EVERY_MS, Math.max(this.#settings.retentionMs / 2, 100)), () => this.#prune());
+    this.#intervals.every(this.#settings.lockMs / 2, "renew the locks of runs", () =>
+      this.#held.renewLocks(this.#served.map(({ lane }) => lane)),
+    );
+    const pruneMs = Math.min(PRUNE_EVERY_MS, Math.max(this.#settings.retentionMs / 2, 100));
+    this.#intervals.every(pruneMs, "prune settled runs", () => this.#prune());
     this.#loops = Promise.all(this.#served.map(({ loop }) => loop.run()));
   }
 
@@ -116,18 +125,8 @@ export class BullmqWorker implements WorkerHandle {
   }
 
   stop(graceMs: number): Promise<void> {
-    if (this.#over) return Promise.resolve();
     this.#ending.abort();
-    clearTimeout(this.#graceTimer);
-    const abort = (): void => {
-      this.#aborting = true;
-      this.#giveUpTimer ??= setTimeout(() => this.#giveUp(), GIVE_UP_MS);
-      this.#held.shutDown();
-    };
-    if (graceMs === 0) abort();
-    else this.#graceTimer = setTimeout(abort, Math.min(graceMs, MAX_TIMER_MS));
-    this.#stopped ??= this.#finishStopping();
-    return this.#stopped;
+    return this.#shutdown.stop(graceMs);
   }
 
   // ---- running ----
@@ -145,7 +144,7 @@ export class BullmqWorker implements WorkerHandle {
   async #hold(served: Served, claim: Claim): Promise<Claim | undefined> {
     const id = toRunId(claim.ref);
     const held = this.#held.add(served.lane, claim);
-    if (this.#aborting) held.interruption.abort("shutdown");
+    if (this.#shutdown.aborting) held.interruption.abort("shutdown");
     try {
       return await this.#execute({ ...served, ...held });
     } catch (error) {
@@ -205,32 +204,19 @@ export class BullmqWorker implements WorkerHandle {
     return this.#runtime.definitions.some((one) => one.kind === "task" && one.name === name);
   }
 
-  /**
-   * Writes the decision down, as long as the run is ours: trouble with the store must not lose an outcome. One that the store refuses
-   * is not away: a failure that says so takes its place.
-   */
-  async #persist(held: Held, decided: Decision): Promise<Claim | undefined> {
+  #persist(held: Held, decided: Decision): Promise<Claim | undefined> {
     const { claim, interruption } = held;
-    const id = toRunId(claim.ref);
-    for (let decision = decided; ;) {
+    const what = `run "${toRunId(claim.ref)}" of "${claim.json.name}"`;
+    return storeOutcome<Claim | undefined>(decided, {
+      what,
+      log: this.#runtime.log,
+      write: (decision) =>
+        this.#finish(held, decision).catch((error: unknown) => (isLost(error) ? undefined : Promise.reject(error as Error))),
       // Whoever cancelled it has settled it; another worker has it.
-      if (interruption.reason === "lost" || (interruption.reason === "cancel" && decision.do !== "complete")) return undefined;
-      try {
-        return await this.#finish(held, decision);
-      } catch (error) {
-        if (isLost(error)) return undefined;
-        const fault = faultOf(error, `the outcome of run "${id}"`);
-        if (fault && decision === decided) {
-          this.#runtime.log.error(fault.message, { run: id, code: fault.code });
-          decision = { do: "settle", status: "failed", error: fault };
-          continue;
-        }
-        if (fault) throw error;
-        this.#runtime.log.error(`The outcome of run ${id} cannot be stored yet: ${(error as Error).message}`);
-        if (this.#aborting) return undefined;
-        await pause(TROUBLE_RETRY_MS);
-      }
-    }
+      isWanted: ({ do: answer }) => interruption.reason !== "lost" && (interruption.reason !== "cancel" || answer === "complete"),
+      givesUp: () => this.#shutdown.aborting,
+      refusal: (error) => faultOf(error, `the outcome of ${what}`),
+    });
   }
 
   async #finish({ lane, slots, claim }: Held, decision: Decision): Promise<Claim | undefined> {
@@ -301,7 +287,8 @@ export class BullmqWorker implements WorkerHandle {
   async #wake(id: string): Promise<void> {
     await this.#ticking.get(id);
     const ref = toRef(id);
-    if (ref && !this.#ending.signal.aborted) await this.#store.wake(ref).catch((error: unknown) => this.#warn(error));
+    if (ref && !this.#ending.signal.aborted)
+      await this.#store.wake(ref).catch((error: unknown) => this.#runtime.log.warn(`Cannot wake run ${id}: ${(error as Error).message}`));
   }
 
   // ---- timers and the end ----
@@ -316,35 +303,21 @@ export class BullmqWorker implements WorkerHandle {
     }
   }
 
-  #every(ms: number, work: () => Promise<void>): void {
-    let atWork = false;
-    const timer = setInterval(() => {
-      if (atWork) return;
-      atWork = true;
-      work()
-        .catch((error: unknown) => this.#warn(error))
-        .finally(() => (atWork = false));
-    }, ms);
-    this.#timers.add(timer);
-  }
-
-  #warn(error: unknown): void {
-    this.#runtime.log.warn((error as Error).message);
-  }
-
   async #finishStopping(): Promise<void> {
     for (const slots of this.#slots) slots.close();
     // A store that is away must not keep the process: the locks run out, and others take the runs.
     const gaveUp = new Promise<void>((resolve) => (this.#giveUp = resolve));
+    if (this.#shutdown.aborting) this.#giveUpSoon();
     await Promise.race([this.#untilIdle(), gaveUp]);
-    clearTimeout(this.#graceTimer);
-    for (const timer of this.#timers) clearInterval(timer);
+    this.#intervals.stop();
     this.#unsubscribe();
-    this.#giveUpTimer ??= setTimeout(() => this.#giveUp(), GIVE_UP_MS);
+    this.#giveUpSoon();
     await Promise.race([Promise.all(this.#served.map(({ lane }) => lane.close().catch(() => {}))), gaveUp]);
     clearTimeout(this.#giveUpTimer);
-    clearTimeout(this.#graceTimer);
-    this.#over = true;
+  }
+
+  #giveUpSoon(): void {
+    this.#giveUpTimer ??= setTimeout(() => this.#giveUp(), GIVE_UP_MS);
   }
 
   async #untilIdle(): Promise<void> {

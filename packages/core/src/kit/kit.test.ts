@@ -40,6 +40,9 @@ test("a shutdown finishes once, aborts when the grace period is over, and a late
   free();
   await first;
   expect(calls).toEqual(["abort, stopping true", "finish"]);
+  const timers = process.getActiveResourcesInfo().filter((name) => name === "Timeout").length;
+  await shutdown.stop(3_600_000);
+  expect(process.getActiveResourcesInfo().filter((name) => name === "Timeout")).toHaveLength(timers);
 });
 
 test("waiters are told once, leave no listener, and end with their signal", async () => {

@@ -13,6 +13,7 @@ export class Shutdown {
   #timer: NodeJS.Timeout | undefined;
   #stopped: Promise<void> | undefined;
   #aborting = false;
+  #over = false;
 
   constructor(steps: ShutdownSteps) {
     this.#steps = steps;
@@ -34,11 +35,15 @@ export class Shutdown {
       this.#aborting = true;
       this.#steps.abort();
     };
-    if (graceMs > 0) this.#timer = setTimeout(abort, Math.min(graceMs, MAX_TIMER_MS));
+    // Once all is over a timer would only keep the process.
+    if (graceMs > 0 && !this.#over) this.#timer = setTimeout(abort, Math.min(graceMs, MAX_TIMER_MS));
     // Set before the steps run: they ask whether the worker is stopping.
     this.#stopped ??= Promise.resolve()
       .then(() => this.#steps.finish())
-      .finally(() => clearTimeout(this.#timer));
+      .finally(() => {
+        this.#over = true;
+        clearTimeout(this.#timer);
+      });
     if (graceMs <= 0) abort();
     return this.#stopped;
   }
