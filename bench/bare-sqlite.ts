@@ -1,4 +1,4 @@
-import Libsql from "libsql";
+import { openConnection } from "../packages/sqlite/src/driver.ts";
 
 /** The least SQL that a task queue needs, through the same driver: what the engine itself costs. */
 export interface BareQueue {
@@ -10,9 +10,9 @@ export interface BareQueue {
 }
 
 export function bareQueue(file: string, synchronous: string): BareQueue {
-  const db = new Libsql(file);
-  db.pragma("journal_mode = WAL");
-  db.pragma(`synchronous = ${synchronous}`);
+  const db = openConnection(file, 0);
+  db.exec("PRAGMA journal_mode = WAL");
+  db.exec(`PRAGMA synchronous = ${synchronous}`);
   db.exec(`
     CREATE TABLE jobs (seq INTEGER PRIMARY KEY, id TEXT UNIQUE, queue TEXT, name TEXT, state INTEGER, owner TEXT, attempts INTEGER, submitted_at INTEGER, finished_at INTEGER, input TEXT, output TEXT);
     CREATE INDEX ready ON jobs (queue, seq) WHERE state = 0;
@@ -22,7 +22,7 @@ export function bareQueue(file: string, synchronous: string): BareQueue {
     "INSERT INTO jobs (id, queue, name, state, attempts, submitted_at, input) VALUES (?, 'bench', 'add', 0, 0, ?, ?)",
   );
   const claim = db.prepare(
-    "UPDATE jobs SET state = 1, owner = 'me', attempts = attempts + 1 WHERE seq IN (SELECT seq FROM jobs WHERE state = 0 AND queue = 'bench' ORDER BY seq LIMIT ?) RETURNING seq, input",
+    "UPDATE jobs SET state = 1, owner = 'me', attempts = attempts + 1 WHERE seq IN (SELECT seq FROM jobs WHERE state = 0 AND queue = 'bench' ORDER BY seq LIMIT ? + 0) RETURNING seq, input",
   );
   const settle = db.prepare("UPDATE jobs SET state = 2, owner = NULL, output = ?, finished_at = ? WHERE seq = ? AND owner = 'me'");
   const begin = db.prepare("BEGIN IMMEDIATE");

@@ -4,7 +4,6 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import Libsql from "libsql";
 import { stop, type Engine, type Environment, type Server } from "../engines/engine.ts";
 import { hatchet } from "../engines/hatchet.ts";
 import { discard } from "../engines/index.ts";
@@ -12,6 +11,7 @@ import { postgres } from "../engines/postgres.ts";
 import { redis } from "../engines/redis.ts";
 import { TcpProxy } from "../engines/tcp-proxy.ts";
 import { temporal } from "../engines/temporal.ts";
+import { openConnection, type Connection } from "../packages/sqlite/src/driver.ts";
 
 /** A way to the engine that can be slow, broken and cut: one for each process. */
 export interface Road {
@@ -42,7 +42,7 @@ export const grounds: Readonly<Record<string, () => Promise<Ground>>> = {
       road: async () => ({ env: { ...typeOf("@task-backend/sqlite"), TASK_BACKEND_URL: `sqlite:${file}?lease=${LEASE}` }, proxies: [] }),
       // Nothing can restart: another process holds the file.
       interrupt: async () => {
-        const lock = new Libsql(file);
+        const lock = openConnection(file, 0);
         while (!held(lock)) await pause(10);
         await pause(1_500);
         lock.exec("COMMIT");
@@ -90,7 +90,7 @@ export const grounds: Readonly<Record<string, () => Promise<Ground>>> = {
   },
 };
 
-function held(lock: Libsql.Database): boolean {
+function held(lock: Connection): boolean {
   try {
     lock.exec("BEGIN EXCLUSIVE");
     return true;

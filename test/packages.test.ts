@@ -16,7 +16,7 @@ const ADAPTERS = ["sqlite", "bullmq", "temporal", "hatchet"];
 const PACKAGES = ["core", "worker", "conformance", ...ADAPTERS];
 /** What each adapter, and nothing else, brings along. */
 const ENGINES: Readonly<Record<string, readonly string[]>> = {
-  sqlite: ["libsql"],
+  sqlite: ["@photostructure/sqlite"],
   bullmq: ["bullmq", "ioredis"],
   temporal: ["@temporalio/client", "@temporalio/worker"],
   hatchet: ["@hatchet-dev/typescript-sdk"],

@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { EngineUnderTest } from "@task-backend/conformance";
 import { sqlite } from "@task-backend/sqlite";
-import Libsql from "libsql";
+// The driver of the backend itself: another copy of SQLite in this process would not see its locks.
+import { openConnection, type Connection } from "../../packages/sqlite/src/driver.ts";
 
 /** A short lease, so that lost workers are noticed within a test's patience. */
 const LEASE = "3s";
@@ -26,11 +27,11 @@ export function sqliteUnderTest(name: string): EngineUnderTest {
     },
     outage: async () => {
       const own = join(folder, `outage-${++instances}.db`);
-      let lock: Libsql.Database | undefined;
+      let lock: Connection | undefined;
       return {
         createAdapter: () => sqlite({ file: own, lease: LEASE }),
         begin: async () => {
-          lock = new Libsql(own);
+          lock = openConnection(own, 0);
           lock.exec("BEGIN EXCLUSIVE");
         },
         end: async () => {

@@ -6,6 +6,7 @@ export { cancelledRecord, corruptRecord, errorRecord, refusedRecord, toErrorReco
 export { definitionKey } from "./define/definition.ts";
 export { MAX_TIMER_MS, parseDuration, type Duration } from "./values/duration.ts";
 export {
+  BackendClosedError,
   BackendUnavailableError,
   ConfigurationError,
   TaskBackendError,

@@ -1,27 +1,26 @@
 import {
+  BackendClosedError,
   BackendUnavailableError,
   type Adapter,
   type AdapterContext,
   type Capabilities,
   type Logger,
   type RunRecord,
+  type WorkerHandle,
+  type WorkerRequest,
+  type WorkerRuntime,
 } from "@task-backend/core/adapter";
 import { capabilitiesOf } from "./capabilities.ts";
 import { Changes } from "./changes.ts";
 import { Database } from "./database.ts";
-import { RECORD_COLUMNS, toRecord, type RecordRow } from "./mapping.ts";
-import { parseOptions, parseUrl, type SqliteOptions, type SqliteSettings } from "./options.ts";
-import { cancelRun, insertRun, prune, signalRun } from "./runs.ts";
+import { DamagedRowError } from "./errors.ts";
+import { RECORD_COLUMNS, toRecord, type Row } from "./mapping.ts";
+import { parseContext, parseOptions, type SqliteOptions, type SqliteSettings } from "./options.ts";
+import { insertRun, signalRun } from "./runs.ts";
+import { cancelRun, settleDamaged } from "./settling.ts";
+import { prune, settleTimeless } from "./upkeep.ts";
 import { SqliteWorker } from "./worker.ts";
 import { Waits } from "./waits.ts";
-
-/** What a connected adapter holds. */
-interface Connection {
-  readonly database: Database;
-  readonly changes: Changes;
-  readonly waits: Waits;
-  readonly workers: Set<SqliteWorker>;
-}
 
 /**
  * An adapter over one SQLite file, for `createBackend`. Many processes may use the file at once, on one machine.
@@ -34,91 +33,131 @@ export function sqlite(options: SqliteOptions = {}): Adapter {
 }
 
 /** What `TASK_BACKEND_TYPE=sqlite` loads. */
-export function createAdapter({ url, options, root, log, retentionMs }: AdapterContext): Adapter {
-  const given = typeof options === "object" ? options : {};
-  const fromUrl = url === undefined ? {} : parseUrl(url);
-  const retention = retentionMs === undefined ? {} : { retention: retentionMs };
-  return makeAdapter(parseOptions({ ...retention, ...given, ...fromUrl }, root), log);
+export function createAdapter(context: AdapterContext): Adapter {
+  return makeAdapter(parseContext(context), context.log);
 }
 
 function makeAdapter(settings: SqliteSettings, log?: Logger): Adapter {
   let connection: Connection | undefined;
-
   const connected = (): Connection => {
     if (!connection) throw new BackendUnavailableError(`The sqlite file ${settings.file} is not open.`);
     return connection;
   };
-
-  const read = (id: string): RunRecord | undefined => {
+  const write = async <T>(run: (database: Database) => T): Promise<T> => {
     const { database } = connected();
-    const row = database.get<RecordRow>(`SELECT ${RECORD_COLUMNS} FROM runs WHERE id = ?`, id);
-    // Exactly the retention, also before the next pruning.
-    if (!row || (row.finished_at !== null && row.finished_at <= Date.now() - settings.retentionMs)) return undefined;
-    return toRecord(row);
+    return database.writer.write(() => run(database));
   };
 
   return {
-    connect: async (): Promise<Capabilities> => {
-      const database = await Database.open(settings);
-      connection = connectionOf(database);
+    connect: async (signal): Promise<Capabilities> => {
+      const opened = await Connection.open(settings, signal, log);
+      connection?.close();
+      connection = opened;
       log?.info(`sqlite at ${settings.file}`);
-      await database.writer.write(() => prune(database, settings.retentionMs));
-      return capabilitiesOf(settings, database.get<{ version: string }>("SELECT sqlite_version() AS version")?.version ?? "");
+      return capabilitiesOf(settings, opened.database.version);
     },
-
-    submit: async (runs) => {
-      const { database } = connected();
-      return database.writer.write(() => runs.map((run) => insertRun(database, run, settings.retentionMs)));
-    },
-
-    get: async (id) => connected().database.read(() => read(id)),
-
-    wait: async (id, signal) => connected().waits.wait(id, () => read(id), signal),
-
-    cancel: async (id) => {
-      const { database } = connected();
-      return database.writer.write(() => cancelRun(database, id));
-    },
-
-    signal: async (id, request) => {
-      const { database } = connected();
-      return database.writer.write(() => signalRun(database, id, request));
-    },
-
-    startWorker: async (request, runtime) => {
-      const { database, changes, workers } = connected();
-      const worker = new SqliteWorker(database, settings, changes, request, runtime);
-      await worker.start();
-      workers.add(worker);
-      return {
-        healthy: () => worker.healthy(),
-        stop: async (graceMs) => {
-          await worker.stop(graceMs);
-          workers.delete(worker);
-        },
-      };
-    },
-
+    submit: (runs) => write((database) => runs.map((run) => insertRun(database, run, settings.retentionMs))),
+    get: async (id) => connected().read(id),
+    wait: async (id, signal) => connected().waits.wait(id, signal),
+    cancel: (id) => write((database) => cancelRun(database, id)),
+    signal: (id, request) => write((database) => signalRun(database, id, request)),
+    startWorker: async (request, runtime) => connected().startWorker(request, runtime),
     close: async () => {
-      if (!connection) return;
-      const { database, changes, waits } = connection;
+      const open = connection;
       connection = undefined;
-      changes.stop();
-      waits.rejectAll(new BackendUnavailableError(`The sqlite file ${settings.file} was closed.`));
-      database.writer.close();
-      database.close();
+      open?.close();
     },
   };
 }
 
-function connectionOf(database: Database): Connection {
-  const changes = new Changes(database);
-  const waits = new Waits(database, changes);
-  const workers = new Set<SqliteWorker>();
-  database.writer.onCommit = () => {
-    waits.check();
-    for (const worker of workers) worker.notice();
-  };
-  changes.start();
-  return { database, changes, waits, workers };
+/** An open file, and all that goes on over it. */
+class Connection {
+  readonly database: Database;
+  readonly waits: Waits;
+  readonly #settings: SqliteSettings;
+  readonly #changes: Changes;
+  readonly #workers = new Set<SqliteWorker>();
+
+  /** When it fails, or `signal` is aborted meanwhile, nothing is left open. */
+  static async open(settings: SqliteSettings, signal: AbortSignal, log: Logger | undefined): Promise<Connection> {
+    const database = await Database.open(settings, signal);
+    const connection = new Connection(database, settings, log);
+    try {
+      await database.writer.write(() => {
+        settleTimeless(database);
+        prune(database, settings.retentionMs);
+      });
+      signal.throwIfAborted();
+      return connection;
+    } catch (error) {
+      connection.close();
+      throw error;
+    }
+  }
+
+  private constructor(database: Database, settings: SqliteSettings, log: Logger | undefined) {
+    this.database = database;
+    this.#settings = settings;
+    const report = (error: unknown): void => {
+      const message = `Something that follows the sqlite file ${settings.file} failed: ${(error as Error).message}`;
+      if (log) log.error(message);
+      else process.emitWarning(message);
+    };
+    this.#changes = new Changes(database, report);
+    this.waits = new Waits(database, this.#changes, (id, past) => this.read(id, past));
+    database.writer.onCommit = () => this.#changes.tell();
+    this.#changes.start();
+  }
+
+  /**
+   * A run as it stands; one that cannot be read is settled as such.
+   * @param past also when its retention is over and it was not pruned yet
+   */
+  async read(id: string, past = false): Promise<RunRecord | undefined> {
+    try {
+      return this.database.read(() => this.#find(id, past));
+    } catch (error) {
+      if (!(error instanceof DamagedRowError)) throw error;
+      await this.database.writer.write(() => settleDamaged(this.database, "id", id, error));
+      return this.database.read(() => this.#find(id, past));
+    }
+  }
+
+  #find(id: string, past: boolean): RunRecord | undefined {
+    const row = this.database.get<Row>(`SELECT ${RECORD_COLUMNS} FROM runs WHERE id = ?`, id);
+    if (!row) return undefined;
+    const record = toRecord(row);
+    // Exactly the retention, also before the next pruning.
+    const { finishedAtMs = Infinity } = record;
+    return past || finishedAtMs > Date.now() - this.#settings.retentionMs ? record : undefined;
+  }
+
+  async startWorker(request: WorkerRequest, runtime: WorkerRuntime): Promise<WorkerHandle> {
+    const worker = new SqliteWorker(this.database, this.#settings, this.#changes, request, runtime);
+    // Known before it has started: closing ends it also then.
+    this.#workers.add(worker);
+    try {
+      await worker.start();
+    } catch (error) {
+      worker.abandon();
+      this.#workers.delete(worker);
+      throw error;
+    }
+    return {
+      healthy: () => worker.healthy(),
+      stop: async (graceMs) => {
+        await worker.stop(graceMs);
+        this.#workers.delete(worker);
+      },
+    };
+  }
+
+  close(): void {
+    for (const worker of this.#workers) worker.abandon();
+    this.#workers.clear();
+    this.#changes.stop();
+    this.waits.rejectAll(new BackendClosedError("output"));
+    this.database.writer.close();
+    this.database.close();
+  }
 }

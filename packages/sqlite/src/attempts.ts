@@ -2,11 +2,14 @@ import { setTimeout as pause } from "node:timers/promises";
 import { Interruption, type AbortReason, type Decision, type Json, type StepOutcome, type WorkerRuntime } from "@task-backend/core/adapter";
 import type { Claim } from "./claims.ts";
 import type { Database } from "./database.ts";
-import { cancelled, settleRun, SETTLEMENT_COLUMNS, type Settlement } from "./runs.ts";
+import { isRefusal } from "./errors.ts";
 import { ACTIVE, DELAYED, READY } from "./schema.ts";
+import { cancelled, settleRefused, settleRun, SETTLEMENT_COLUMNS, type Settlement } from "./settling.ts";
+import { storedMs } from "./stored.ts";
 
 /** How long after a failed write the next one is tried. */
 export const TROUBLE_RETRY_MS = 500;
+const TROUBLE_RETRY_MAX_MS = 30_000;
 const PROGRESS_EVERY_MS = 50;
 
 interface Running {
@@ -70,16 +73,29 @@ export class Attempts {
     if (this.#running.get(id) === running) this.#running.delete(id);
   }
 
-  /** Writes the decision down, as long as the run is ours: trouble with the file must not lose an outcome. */
+  /**
+   * Writes the decision down, as long as the run is ours: trouble with the file must not lose an outcome. One that will never be
+   * taken gives way to a small one that says so.
+   */
   async #persist(running: Running, decision: Decision): Promise<void> {
-    while (running.interruption.reason !== ("lost" satisfies AbortReason)) {
+    const { claim, owner, interruption } = running;
+    let write = (): void => this.#apply(running, decision);
+    let refusals = 0;
+    while (interruption.reason !== ("lost" satisfies AbortReason)) {
       try {
-        await this.#database.writer.write(() => this.#apply(running, decision));
+        await this.#database.writer.write(() => write());
         return;
       } catch (error) {
-        this.#runtime.log.error(`The outcome of run ${running.claim.id} cannot be stored yet: ${(error as Error).message}`);
+        const refused = isRefusal(error);
+        const how = refused ? "is refused by the file" : "cannot be stored yet";
+        this.#runtime.log.error(`The outcome of run ${claim.id} of "${claim.name}" ${how}: ${(error as Error).message}`);
+        if (refused && refusals++ === 0) {
+          write = () => settleRefused(this.#database, claim, owner, error);
+          continue;
+        }
         if (this.stopping) return;
-        await pause(TROUBLE_RETRY_MS);
+        // Even the small one is refused: whoever did that may undo it, and nothing is gained by asking twice a second.
+        await pause(Math.min(TROUBLE_RETRY_MS * 2 ** Math.max(refusals - 1, 0), TROUBLE_RETRY_MAX_MS));
       }
     }
   }
@@ -119,7 +135,7 @@ export class Attempts {
       `UPDATE runs SET state = ?, status = ?, run_at = ?, owner = NULL, attempts = ?, error = ?, started_at = CASE ? WHEN 0 THEN NULL ELSE started_at END WHERE seq = ?`,
       delayMs > 0 ? DELAYED : READY,
       status,
-      Date.now() + delayMs,
+      storedMs(Date.now() + delayMs),
       attempts,
       error,
       attempts,

@@ -1,5 +1,6 @@
 import { watch, type FSWatcher } from "node:fs";
 import type { Database } from "./database.ts";
+import { Listeners } from "./listeners.ts";
 
 /** The net under the file watcher, also for a listener that met a locked file; the only source where there is no watcher. */
 const POLL_MS = 1_000;
@@ -10,39 +11,46 @@ const LOOK_AGAIN_MS = [1, 1, 2, 4, 8, 16, 32];
 /** Tells when other connections have written to the file: by watching its write-ahead log, with a slow poll as the net. */
 export class Changes {
   readonly #database: Database;
-  readonly #listeners = new Set<() => void>();
+  readonly #listeners: Listeners;
   #version: number;
   #watcher: FSWatcher | undefined;
   #poll: NodeJS.Timeout | undefined;
   #look: NodeJS.Immediate | NodeJS.Timeout | undefined;
   #looks = 0;
+  #kept = false;
 
-  constructor(database: Database) {
+  /** @param report told of what a listener throws */
+  constructor(database: Database, report: (error: unknown) => void) {
     this.#database = database;
+    this.#listeners = new Listeners(report);
     this.#version = database.dataVersion;
   }
 
   start(): void {
     if (this.#database.file === ":memory:") return;
-    let pollMs = POLL_MS;
     try {
       this.#watcher = watch(`${this.#database.file}-wal`, { persistent: false }, () => this.#onWrite());
-      this.#watcher.on("error", () => this.#watcher?.close());
+      this.#watcher.on("error", () => this.#unwatch());
+      this.#pollEach(POLL_MS);
     } catch {
-      pollMs = POLL_UNWATCHED_MS;
+      this.#pollEach(POLL_UNWATCHED_MS);
     }
-    this.#poll = setInterval(() => this.#tell(), pollMs).unref();
   }
 
   /** While something waits for a change, the process must not end for lack of other work. */
   keepAlive(on: boolean): void {
+    this.#kept = on;
     if (on) this.#poll?.ref();
     else this.#poll?.unref();
   }
 
   subscribe(listener: () => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#listeners.add(listener);
+  }
+
+  /** Something was committed here. */
+  tell(): void {
+    this.#listeners.tell();
   }
 
   stop(): void {
@@ -50,6 +58,19 @@ export class Changes {
     clearInterval(this.#poll);
     clearTimeout(this.#look as NodeJS.Timeout | undefined);
     this.#listeners.clear();
+  }
+
+  /** A watcher that has failed tells of nothing more. */
+  #unwatch(): void {
+    this.#watcher?.close();
+    this.#watcher = undefined;
+    this.#pollEach(POLL_UNWATCHED_MS);
+  }
+
+  #pollEach(ms: number): void {
+    clearInterval(this.#poll);
+    this.#poll = setInterval(() => this.tell(), ms);
+    this.keepAlive(this.#kept);
   }
 
   /** The log was written to. A burst of writes is one row of looks, which begins anew with each. */
@@ -76,11 +97,7 @@ export class Changes {
       // Locked or closing: the next look or poll finds it.
       return false;
     }
-    this.#tell();
+    this.tell();
     return true;
-  }
-
-  #tell(): void {
-    for (const listener of this.#listeners) listener();
   }
 }

@@ -1,7 +1,11 @@
 import { definitionKey, type DefinitionSpec, type ErrorRecord, type Headers, type Json, type Priority } from "@task-backend/core/adapter";
 import type { Database } from "./database.ts";
-import { fromPriority } from "./mapping.ts";
+import { DamagedRowError, isRefusal } from "./errors.ts";
+import type { Row } from "./mapping.ts";
 import { ACTIVE, READY, TASK_LANE, WORKFLOW_LANE } from "./schema.ts";
+import { settleDamaged } from "./settling.ts";
+import { count, errorOf, headersOf, jsonOf, priorityOf, text, textOrNull } from "./stored.ts";
+import { settleUnreadable } from "./upkeep.ts";
 
 /** A run that a worker has taken, as it was at that moment. */
 export interface Claim {
@@ -18,22 +22,6 @@ export interface Claim {
   readonly headers: Headers;
   readonly input: Json;
   readonly previousError?: ErrorRecord;
-}
-
-interface ClaimRow {
-  readonly seq: number;
-  readonly id: string;
-  readonly lane: number;
-  readonly name: string;
-  readonly queue: string;
-  readonly version: string | null;
-  readonly priority: number;
-  readonly attempts: number;
-  readonly started_at: number;
-  readonly lost_ticks: number;
-  readonly headers: string;
-  readonly input: string;
-  readonly error: string | null;
 }
 
 interface Candidate {
@@ -64,20 +52,37 @@ export class Claims {
   any(free: number): boolean {
     return this.#lanes.some(
       ({ lane, sql, keys }) =>
-        (lane === WORKFLOW_LANE || free > 0) && this.#queues.some((queue) => this.#database.get(sql, queue, ...keys, 1)),
+        (lane === WORKFLOW_LANE || free > 0) &&
+        this.#queues.some((queue) => this.#database.get(`SELECT 1 FROM (${sql})`, queue, ...keys, 1)),
     );
   }
 
-  /** Takes up to `free` tasks and `ticks` workflow runs. Inside a transaction. */
+  /** Takes up to `free` tasks and `ticks` workflow runs; settles those that cannot be read. Inside a transaction. */
   take(owner: string, free: number, ticks: number): Claim[] {
     const claims: Claim[] = [];
     for (const { lane, sql, keys } of this.#lanes) {
       const limit = lane === TASK_LANE ? free : ticks;
       if (limit <= 0) continue;
-      for (const { seq } of this.#best(sql, keys, limit))
-        claims.push(lane === TASK_LANE ? this.#takeTask(seq, owner) : this.#takeWorkflow(seq, owner));
+      for (const { seq } of this.#readableBest(sql, keys, limit)) {
+        try {
+          claims.push(lane === TASK_LANE ? this.#takeTask(seq, owner) : this.#takeWorkflow(seq, owner));
+        } catch (error) {
+          if (!isRefusal(error)) throw error;
+          settleDamaged(this.#database, "seq", seq, error);
+        }
+      }
     }
     return claims;
+  }
+
+  #readableBest(sql: string, keys: readonly string[], limit: number): Candidate[] {
+    try {
+      return this.#best(sql, keys, limit);
+    } catch (error) {
+      if (!(error instanceof DamagedRowError)) throw error;
+      settleUnreadable(this.#database);
+      return this.#best(sql, keys, limit);
+    }
   }
 
   /** Over all queues: higher priority first, then in order of submission. */
@@ -88,14 +93,15 @@ export class Claims {
   }
 
   #takeTask(seq: number, owner: string): Claim {
-    const row = this.#database.get<ClaimRow>(
-      `UPDATE runs SET state = ${ACTIVE}, status = 'running', owner = ?, attempts = attempts + 1, started_at = COALESCE(started_at, ?) WHERE seq = ? ${RETURNING}`,
+    const row = this.#database.get<Row>(
+      `UPDATE runs SET state = ${ACTIVE}, status = 'running', owner = ?, by_name = 0, attempts = attempts + 1, started_at = COALESCE(started_at, ?) WHERE seq = ? ${RETURNING}`,
       owner,
       Date.now(),
       seq,
-    ) as ClaimRow;
-    const workflow = this.#definitions.findLast((definition) => definition.kind === "workflow" && definition.name === row.name);
-    if (!workflow) return toClaim(row);
+    );
+    const claim = toClaim(row);
+    const workflow = this.#definitions.findLast((definition) => definition.kind === "workflow" && definition.name === claim.name);
+    if (!workflow) return claim;
     this.#database.run(
       "UPDATE runs SET lane = ?, version = ?, definition = ? WHERE seq = ?",
       WORKFLOW_LANE,
@@ -103,17 +109,18 @@ export class Claims {
       definitionKey(workflow),
       seq,
     );
-    return toClaim({ ...row, lane: WORKFLOW_LANE, version: workflow.version ?? null });
+    return { ...claim, lane: WORKFLOW_LANE, version: workflow.version ?? null };
   }
 
   #takeWorkflow(seq: number, owner: string): Claim {
-    const row = this.#database.get<ClaimRow>(
-      `UPDATE runs SET state = ${ACTIVE}, status = CASE status WHEN 'retrying' THEN status ELSE 'running' END, owner = ?, attempts = 1, started_at = COALESCE(started_at, ?) WHERE seq = ? ${RETURNING}`,
-      owner,
-      Date.now(),
-      seq,
+    return toClaim(
+      this.#database.get<Row>(
+        `UPDATE runs SET state = ${ACTIVE}, status = CASE status WHEN 'retrying' THEN status ELSE 'running' END, owner = ?, attempts = 1, started_at = COALESCE(started_at, ?) WHERE seq = ? ${RETURNING}`,
+        owner,
+        Date.now(),
+        seq,
+      ),
     );
-    return toClaim(row as ClaimRow);
   }
 }
 
@@ -122,24 +129,27 @@ function laneOf(lane: number, keys: readonly string[]): { lane: number; sql: str
   return {
     lane,
     keys,
-    sql: `SELECT seq, priority FROM runs WHERE open = ${READY} AND queue = ? AND lane = ${lane} AND definition IN (${marks}) ORDER BY priority DESC, seq LIMIT ?`,
+    sql: `SELECT seq, priority FROM runs WHERE open = ${READY} AND queue = ? AND lane = ${lane} AND definition IN (${marks}) ORDER BY priority DESC, seq LIMIT ? + 0`,
   };
 }
 
-function toClaim(row: ClaimRow): Claim {
+/** @throws DamagedRowError */
+function toClaim(row: Row | undefined): Claim {
+  if (!row) throw new DamagedRowError("Its row is gone.");
+  const { error } = row;
   return {
-    seq: row.seq,
-    id: row.id,
-    lane: row.lane,
-    name: row.name,
-    queue: row.queue,
-    version: row.version,
-    priority: fromPriority(row.priority),
-    attempts: row.attempts,
-    startedAtMs: row.started_at,
-    lostTicks: row.lost_ticks,
-    headers: JSON.parse(row.headers) as Headers,
-    input: JSON.parse(row.input) as Json,
-    ...(row.error !== null && { previousError: JSON.parse(row.error) as ErrorRecord }),
+    seq: count(row["seq"], "seq"),
+    id: text(row["id"], "id"),
+    lane: count(row["lane"], "lane"),
+    name: text(row["name"], "name"),
+    queue: text(row["queue"], "queue"),
+    version: textOrNull(row["version"], "version"),
+    priority: priorityOf(row["priority"]),
+    attempts: count(row["attempts"], "attempts"),
+    startedAtMs: count(row["started_at"], "started_at"),
+    lostTicks: count(row["lost_ticks"], "lost_ticks"),
+    headers: headersOf(row["headers"]),
+    input: jsonOf(row["input"], "input"),
+    ...(error !== null && { previousError: errorOf(error) }),
   };
 }

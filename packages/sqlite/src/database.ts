@@ -1,12 +1,11 @@
+import { closeSync, openSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
-import Libsql from "libsql";
 import { BackendUnavailableError } from "@task-backend/core/adapter";
-import { isBusy, toUnavailable } from "./mapping.ts";
+import { openConnection, sqliteVersion, type Connection, type Statement, type Value } from "./driver.ts";
+import { DamagedRowError, isBusy, toUnavailable } from "./errors.ts";
 import type { SqliteSettings } from "./options.ts";
 import { APPLICATION_ID, MIGRATIONS } from "./schema.ts";
 import { Writer } from "./writer.ts";
-
-type Value = string | number | null;
 
 /** How long SQLite itself waits for a lock, with the event loop standing still; after that we wait without blocking. */
 const BLOCKING_WAIT_MS = 50;
@@ -15,14 +14,18 @@ const BLOCKING_WAIT_MS = 50;
 export class Database {
   readonly file: string;
   readonly writer: Writer;
-  readonly #connection: Libsql.Database;
-  readonly #statements = new Map<string, Libsql.Statement>();
+  readonly #connection: Connection;
+  readonly #statements = new Map<string, Statement>();
 
-  /** @throws BackendUnavailableError when the file cannot be used */
-  static async open(settings: SqliteSettings): Promise<Database> {
+  /**
+   * @throws BackendUnavailableError when the file cannot be used, ConfigurationError when there is no SQLite that may
+   * @throws the reason of `signal`, soon after it is aborted; nothing is left open then
+   */
+  static async open(settings: SqliteSettings, signal?: AbortSignal): Promise<Database> {
     const { file, lockTimeoutMs } = settings;
     const deadline = Date.now() + lockTimeoutMs;
     for (;;) {
+      signal?.throwIfAborted();
       try {
         return new Database(settings);
       } catch (error) {
@@ -34,7 +37,8 @@ export class Database {
 
   private constructor(settings: SqliteSettings) {
     this.file = settings.file;
-    this.#connection = new Libsql(settings.file, { timeout: BLOCKING_WAIT_MS });
+    makePrivate(settings.file);
+    this.#connection = openConnection(settings.file, BLOCKING_WAIT_MS);
     try {
       this.#prepareFile(settings);
     } catch (error) {
@@ -44,25 +48,42 @@ export class Database {
     this.writer = new Writer(this, settings.lockTimeoutMs);
   }
 
-  get<Row>(sql: string, ...values: Value[]): Row | undefined {
-    return this.#statement(sql).get(...values) as Row | undefined;
+  get version(): string {
+    return sqliteVersion(this.#connection);
   }
 
+  /** @throws DamagedRowError for a number that JavaScript cannot hold; else what SQLite throws */
+  get<Row>(sql: string, ...values: Value[]): Row | undefined {
+    try {
+      return this.#statement(sql).get(...values) as Row | undefined;
+    } catch (error) {
+      throw readable(error);
+    }
+  }
+
+  /** @throws DamagedRowError for a number that JavaScript cannot hold; else what SQLite throws */
   all<Row>(sql: string, ...values: Value[]): Row[] {
-    return this.#statement(sql).all(...values) as Row[];
+    try {
+      return this.#statement(sql).all(...values) as Row[];
+    } catch (error) {
+      throw readable(error);
+    }
   }
 
   /** The number of changed rows. */
   run(sql: string, ...values: Value[]): number {
-    return this.#statement(sql).run(...values).changes;
+    return Number(this.#statement(sql).run(...values).changes);
   }
 
-  /** A read outside of a transaction, with SQLite's errors turned into ours. */
+  /**
+   * A read outside of a transaction.
+   * @throws DamagedRowError for a row that the reader must settle, BackendUnavailableError for the rest
+   */
   read<T>(query: () => T): T {
     try {
       return query();
     } catch (error) {
-      throw toUnavailable(error, this.file);
+      throw error instanceof DamagedRowError ? error : toUnavailable(error, this.file);
     }
   }
 
@@ -73,7 +94,7 @@ export class Database {
 
   close(): void {
     try {
-      // So that the file is whole by itself; the last connection alone does not see to it in this driver.
+      // So that the file is whole by itself, also when another connection is still open and idle.
       if (this.file !== ":memory:") this.all("PRAGMA wal_checkpoint(TRUNCATE)");
     } catch {
       // Others still use the log, or the disk is in trouble: it is read at the next start.
@@ -82,7 +103,7 @@ export class Database {
     this.#connection.close();
   }
 
-  #statement(sql: string): Libsql.Statement {
+  #statement(sql: string): Statement {
     let statement = this.#statements.get(sql);
     if (!statement) {
       statement = this.#connection.prepare(sql);
@@ -93,8 +114,8 @@ export class Database {
 
   #prepareFile({ file, synchronous }: SqliteSettings): void {
     this.#checkOwner();
-    if (file !== ":memory:") this.#connection.pragma("journal_mode = WAL");
-    this.#connection.pragma(`synchronous = ${synchronous.toUpperCase()}`);
+    if (file !== ":memory:") this.#connection.exec("PRAGMA journal_mode = WAL");
+    this.#connection.exec(`PRAGMA synchronous = ${synchronous.toUpperCase()}`);
     if (this.#pragma("user_version") < MIGRATIONS.length) {
       this.#connection.exec("BEGIN IMMEDIATE");
       try {
@@ -129,4 +150,21 @@ export class Database {
     const row = this.#connection.prepare(`PRAGMA ${name}`).get() as Record<string, number> | undefined;
     return row?.[name] ?? 0;
   }
+}
+
+/** The file holds what tasks were given: SQLite alone would make it for everybody to read. Its log gets the same mode. */
+function makePrivate(file: string): void {
+  if (file === ":memory:") return;
+  try {
+    // Never opened when it exists: closing it would drop the locks that other connections of this process hold on it.
+    closeSync(openSync(file, "wx", 0o600));
+  } catch {
+    // It exists, or SQLite says why it cannot be made.
+  }
+}
+
+/** The driver refuses to read an integer beyond 2^53. */
+function readable(error: unknown): unknown {
+  const { code } = error as { code?: unknown };
+  return code === "ERR_OUT_OF_RANGE" ? new DamagedRowError("It holds a number beyond 2^53.") : error;
 }

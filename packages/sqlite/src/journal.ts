@@ -1,7 +1,10 @@
 import type { Answer, Command, DrivenRun, JournalEntry, JournalSlice, JournalStore } from "@task-backend/core/adapter";
 import type { Database } from "./database.ts";
-import { cancelRun, insertRun, settleRun, SETTLEMENT_COLUMNS, type Settlement } from "./runs.ts";
+import { DamagedRowError } from "./errors.ts";
+import { insertRun } from "./runs.ts";
 import { ACTIVE, DELAYED, PARKED } from "./schema.ts";
+import { cancelRun, insertEntry, setTimer, settleRun, SETTLEMENT_COLUMNS, type Settlement } from "./settling.ts";
+import { count, entryOf, storedMs } from "./stored.ts";
 
 interface RunRow extends Settlement {
   readonly entries: number;
@@ -31,22 +34,24 @@ export class SqliteJournal implements JournalStore<OwnedRun> {
     this.#onWrite = onWrite;
   }
 
+  /** @throws DamagedRowError when the journal cannot be read */
   async load({ id, owner }: OwnedRun, from: number): Promise<JournalSlice | "lost"> {
     return this.#database.read(() => {
       const run = this.#find(id, owner);
-      if (!run) return "lost";
-      const rows = this.#database.all<{ entry: string }>(
-        "SELECT entry FROM journal WHERE run = ? AND position >= ? ORDER BY position",
-        run.seq,
-        from,
-      );
-      return {
-        entries: rows.map((row) => JSON.parse(row.entry) as JournalEntry),
-        seen: run.seen,
-        commandsSeen: run.commands,
-        retries: run.retries,
-      };
+      return run ? { entries: this.#entries(run, from), seen: run.seen, commandsSeen: run.commands, retries: run.retries } : "lost";
     });
+  }
+
+  #entries(run: RunRow, from: number): JournalEntry[] {
+    const rows = this.#database.all<{ position: unknown; entry: unknown }>(
+      "SELECT position, entry FROM journal WHERE run = ? AND position >= ? ORDER BY position",
+      run.seq,
+      from,
+    );
+    // More may have come since the run was read; fewer is a hole.
+    if (rows.length < run.entries - from || rows.some(({ position }, index) => position !== from + index))
+      throw new DamagedRowError("Entries of its journal are missing.");
+    return rows.map(({ entry }) => entryOf(entry));
   }
 
   commit(run: OwnedRun, seen: number, result: Answer, reordered?: readonly JournalEntry[]): Promise<"done" | "more" | "lost"> {
@@ -74,7 +79,7 @@ export class SqliteJournal implements JournalStore<OwnedRun> {
       case "retry":
         this.#database.run(
           `UPDATE runs SET state = ${DELAYED}, status = 'retrying', run_at = ?, owner = NULL, error = ?, retries = retries + 1, lost_ticks = 0 WHERE seq = ?`,
-          Date.now() + result.delayMs,
+          storedMs(Date.now() + result.delayMs),
           JSON.stringify(result.error),
           run.seq,
         );
@@ -82,7 +87,7 @@ export class SqliteJournal implements JournalStore<OwnedRun> {
       case "release":
         this.#database.run(
           `UPDATE runs SET state = ${DELAYED}, run_at = ?, owner = NULL WHERE seq = ?`,
-          Date.now() + result.delayMs,
+          storedMs(Date.now() + result.delayMs),
           run.seq,
         );
         return "done";
@@ -90,30 +95,26 @@ export class SqliteJournal implements JournalStore<OwnedRun> {
   }
 
   #signalSince(run: RunRow, seen: number): boolean {
-    if (run.entries <= seen) return false;
-    const rows = this.#database.all<{ entry: string }>("SELECT entry FROM journal WHERE run = ? AND position >= ?", run.seq, seen);
-    return rows.some(({ entry }) => (JSON.parse(entry) as JournalEntry).type === "signal");
+    return run.entries > seen && this.#entries(run, seen).some(({ type }) => type === "signal");
   }
 
+  /** @throws DamagedRowError */
   #find(id: string, owner: string): RunRow | undefined {
-    return this.#database.get<RunRow>(
+    const run = this.#database.get<RunRow>(
       `SELECT ${SETTLEMENT_COLUMNS}, entries, seen, commands, retries FROM runs WHERE id = ? AND owner = ? AND state = ${ACTIVE}`,
       id,
       owner,
     );
+    if (!run) return undefined;
+    for (const column of ["entries", "seen", "commands", "retries"] as const) count(run[column], column);
+    return run;
   }
 
   /** Records the commands and starts each, once per number; then parks the run unless more has happened since. */
   #wait(run: RunRow, seen: number, commands: readonly Command[]): "done" | "more" {
     const fresh = commands.filter((command) => command.n >= run.commands);
     for (const [index, command] of fresh.entries()) {
-      const entry: JournalEntry = { type: "command", n: command.n, key: command.key };
-      this.#database.run(
-        "INSERT INTO journal (run, position, entry) VALUES (?, ?, ?)",
-        run.seq,
-        run.entries + index,
-        JSON.stringify(entry),
-      );
+      insertEntry(this.#database, run.seq, run.entries + index, { type: "command", n: command.n, key: command.key });
     }
     // Parked before they are started: a run that is cancelled while it waits adds its end to the journal at once.
     const more = run.entries > seen;
@@ -136,18 +137,14 @@ export class SqliteJournal implements JournalStore<OwnedRun> {
         insertRun(this.#database, command.run, this.#retentionMs, { id: run.id, n: command.n });
         return;
       case "sleep":
-        return this.#time(run, command.n, command.untilMs);
+        return setTimer(this.#database, run.seq, command.n, command.untilMs);
       case "await":
-        if (command.untilMs !== undefined) this.#time(run, command.n, command.untilMs);
+        if (command.untilMs !== undefined) setTimer(this.#database, run.seq, command.n, command.untilMs);
         return;
       case "cancel":
         this.#database.run("DELETE FROM timers WHERE run = ? AND n = ?", run.seq, command.of);
         cancelRun(this.#database, `${run.id}.${command.of}`);
     }
-  }
-
-  #time(run: RunRow, n: number, dueAtMs: number): void {
-    this.#database.run("INSERT INTO timers (run, n, due_at) VALUES (?, ?, ?)", run.seq, n, dueAtMs);
   }
 }
 

@@ -1,7 +1,7 @@
 /** A worker's row: it counts its renewals, each third of its lease. */
 export interface WorkerRow {
   readonly id: string;
-  readonly renewals: number;
+  readonly renewals: string;
   /** 0 when it has ended. */
   readonly lease_ms: number;
 }
@@ -14,14 +14,14 @@ const SILENT_FOR = 0.9;
  * monotonic clock. Wall clocks jump, after a suspend for example, and would end every lease at once.
  */
 export class Lookout {
-  #seen = new Map<string, { readonly renewals: number; readonly silentMs: number }>();
+  #seen = new Map<string, { readonly renewals: string; readonly silentMs: number }>();
   #lookedAt = performance.now();
 
   lost(workers: readonly WorkerRow[]): string[] {
     const now = performance.now();
     const sinceMs = now - this.#lookedAt;
     this.#lookedAt = now;
-    const seen = new Map<string, { readonly renewals: number; readonly silentMs: number }>();
+    const seen = new Map<string, { readonly renewals: string; readonly silentMs: number }>();
     for (const { id, renewals, lease_ms: leaseMs } of workers) {
       const before = this.#seen.get(id);
       // One that was away itself, perhaps with all others, has not seen how they were.

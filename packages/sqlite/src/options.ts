@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { ConfigurationError, parseDuration, type Duration } from "@task-backend/core/adapter";
+import { ConfigurationError, parseDuration, type AdapterContext, type Duration } from "@task-backend/core/adapter";
 import { z } from "zod";
 
 /** Options of `sqlite()`, of `options` in the configuration, and of the query of `sqlite:` URLs. */
@@ -34,13 +34,15 @@ const schema = z.strictObject({
   lockTimeout: z.union([z.number(), z.string()]).optional(),
 });
 
+const NAMES = Object.keys(schema.shape).join(", ");
+
 /** @throws ConfigurationError naming the option, InvalidArgumentError for a bad duration */
 export function parseOptions(options: unknown, root: string): SqliteSettings {
   const parsed = schema.safeParse(options ?? {});
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     throw new ConfigurationError(
-      `Options of the sqlite backend: ${issue?.path.join(".") || "they"}: ${issue?.message}. They are file, synchronous, lease, retention, lockTimeout.`,
+      `Options of the sqlite backend: ${issue?.path.join(".") || "they"}: ${issue?.message}. They are ${NAMES}.`,
     );
   }
   const { file, synchronous = "full", lease = "30s", retention = "7d", lockTimeout = "10s" } = parsed.data;
@@ -55,8 +57,20 @@ export function parseOptions(options: unknown, root: string): SqliteSettings {
 }
 
 /**
+ * Settings from what `getBackend` was given: the URL is over the options, and both are over its `retention`.
+ * @throws ConfigurationError naming the option, InvalidArgumentError for a bad duration
+ */
+export function parseContext({ url, options, root, retentionMs }: AdapterContext): SqliteSettings {
+  if (options !== undefined && (typeof options !== "object" || options === null || Array.isArray(options))) {
+    throw new ConfigurationError(`Options of the sqlite backend are ${JSON.stringify(options)}; give an object with ${NAMES}.`);
+  }
+  const retention = retentionMs === undefined ? {} : { retention: retentionMs };
+  return parseOptions({ ...retention, ...options, ...(url !== undefined && parseUrl(url)) }, root);
+}
+
+/**
  * `sqlite:./tasks.db`, `sqlite::memory:`, `file:/var/lib/app/tasks.db`, or a bare path; options may follow as a query.
- * @throws ConfigurationError for the URL of another engine
+ * @throws ConfigurationError for the URL of another engine, an option that there is not, or one given twice
  */
 export function parseUrl(url: string): Record<string, string> {
   const [, scheme, rest = ""] = /^([a-z][a-z0-9+.-]+):(.*)$/is.exec(url) ?? [undefined, "sqlite", url];
@@ -65,15 +79,34 @@ export function parseUrl(url: string): Record<string, string> {
       `TASK_BACKEND_URL starts with "${scheme}:" and the sqlite backend takes sqlite:PATH; set TASK_BACKEND_TYPE to the engine of the URL, or the URL to a path.`,
     );
   }
-  const [path = "", query = ""] = rest.split("?", 2);
-  const file = path.startsWith("//") ? path.slice(2) : path;
-  return { ...(file && { file: decodeURI(file) }), ...Object.fromEntries(new URLSearchParams(query)) };
+  const at = rest.indexOf("?");
+  const [path, query] = at < 0 ? [rest, ""] : [rest.slice(0, at), rest.slice(at + 1)];
+  const given = pathOf(path.startsWith("//") ? path.slice(2) : path);
+  const options: Record<string, string> = { ...(given && { file: given }) };
+  for (const [name, value] of new URLSearchParams(query)) {
+    if (!Object.hasOwn(schema.shape, name))
+      throw new ConfigurationError(`The URL of the sqlite backend has the option "${name}", which there is not; there are ${NAMES}.`);
+    if (Object.hasOwn(options, name)) throw new ConfigurationError(`The URL of the sqlite backend gives ${name} twice; give it once.`);
+    options[name] = value;
+  }
+  return options;
+}
+
+function pathOf(path: string): string {
+  try {
+    return decodeURI(path);
+  } catch (cause) {
+    throw new ConfigurationError(`The path ${path} in the URL of the sqlite backend has a "%" that is no escape; write it as %25.`, {
+      cause,
+    });
+  }
 }
 
 function defaultFile(root: string): string {
   const folder = join(root, ".task-backend");
   try {
-    mkdirSync(folder, { recursive: true });
+    // What tasks are given concerns nobody else on the machine.
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
     if (!existsSync(join(folder, ".gitignore"))) writeFileSync(join(folder, ".gitignore"), "*\n");
   } catch (cause) {
     throw new ConfigurationError(

@@ -77,4 +77,9 @@ export const MIGRATIONS: readonly string[] = [
   ALTER TABLE workers RENAME COLUMN lease_until TO renewals;
   ALTER TABLE workers ADD COLUMN lease_ms INTEGER NOT NULL DEFAULT 30000;
   `,
+  // Whether a run was submitted by its name alone, and no worker has said yet what it is. Of those that are here nobody knows.
+  `
+  ALTER TABLE runs ADD COLUMN by_name INTEGER NOT NULL DEFAULT 0;
+  UPDATE runs SET by_name = 1 WHERE lane = 0 AND state IN (0, 1) AND started_at IS NULL;
+  `,
 ];

@@ -13,14 +13,15 @@ import {
   type BackendOptions,
   type TaskBackend,
 } from "@task-backend/core";
-import Libsql from "libsql";
 import { afterAll, expect, onTestFinished, test } from "vitest";
 import { createAdapter, sqlite, type SqliteOptions } from "./index.ts";
 import { Changes } from "./changes.ts";
 import { Database } from "./database.ts";
+import { openConnection } from "./driver.ts";
 import { parseOptions } from "./options.ts";
-import { insertRun, settleRun, SETTLEMENT_COLUMNS, type Settlement } from "./runs.ts";
+import { insertRun } from "./runs.ts";
 import { APPLICATION_ID } from "./schema.ts";
+import { settleRun, SETTLEMENT_COLUMNS, type Settlement } from "./settling.ts";
 import { Waits } from "./waits.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "sqlite-test-"));
@@ -67,13 +68,13 @@ test("a file that is not a database, or another application's, or a newer one, i
   expect(readFileSync(text, "utf8")).toMatch(/^this is a letter/);
 
   const foreign = newFile();
-  const other = new Libsql(foreign);
+  const other = openConnection(foreign, 1_000);
   other.exec("CREATE TABLE customers (id INTEGER)");
   other.close();
   expect((await failure({ file: foreign })).message).toMatch(/belongs to another application/);
 
   const newer = newFile();
-  const next = new Libsql(newer);
+  const next = openConnection(newer, 1_000);
   next.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = 99`);
   next.close();
   expect((await failure({ file: newer })).message).toMatch(/newer @task-backend\/sqlite \(schema 99.*upgrade the package/);
@@ -102,7 +103,7 @@ test("a damaged file is told as such, not as an unknown run", async () => {
 test("a lock held for too long rejects within the time, and what was waiting goes through after a short one", async () => {
   const file = newFile();
   const backend = await open({ file, lockTimeout: "1s" });
-  const lock = new Libsql(file);
+  const lock = openConnection(file, 1_000);
   lock.exec("BEGIN IMMEDIATE");
   const startedAt = Date.now();
   await expect(backend.submit(echo, 1)).rejects.toThrow(/kept it locked for too long/);
@@ -147,7 +148,7 @@ test("a full disk refuses what does not fit, loses nothing, and goes on when the
 test("submits made at the same moment share a transaction", async () => {
   const file = newFile();
   const backend = await open({ file });
-  const observer = new Libsql(file);
+  const observer = openConnection(file, 1_000);
   const version = (): number => (observer.prepare("PRAGMA data_version").get() as { data_version: number }).data_version;
   const before = version();
   await Promise.all(Array.from({ length: 100 }, (_, n) => backend.submit(echo, n)));
@@ -159,7 +160,7 @@ test("submits made at the same moment share a transaction", async () => {
 test("one bad write in a shared transaction fails alone", async () => {
   const file = newFile();
   const backend = await open({ file });
-  const other = new Libsql(file);
+  const other = openConnection(file, 1_000);
   other.exec(
     "CREATE TRIGGER refuse BEFORE INSERT ON runs WHEN NEW.name = 'refused' BEGIN SELECT RAISE(ABORT, 'refused by a trigger'); END",
   );
@@ -192,7 +193,7 @@ test("four processes submit and run at once, and nothing is lost or doubled", { 
       promisify(execFile)(process.execPath, ["--input-type=module", "--eval", program], { cwd: join(import.meta.dirname, "../../..") }),
     ),
   );
-  const reader = new Libsql(file);
+  const reader = openConnection(file, 1_000);
   expect(
     reader.prepare("SELECT count(*) AS runs, sum(attempts) AS attempts, sum(status = 'completed') AS completed FROM runs").get(),
   ).toMatchObject({ runs: 1_200, attempts: 1_200, completed: 1_200 });
@@ -237,30 +238,28 @@ test("many processes may make the same file at the same moment", { timeout: 60_0
       promisify(execFile)(process.execPath, ["--input-type=module", "--eval", program, at], { cwd: join(import.meta.dirname, "../../..") }),
     ),
   );
-  const reader = new Libsql(file);
+  const reader = openConnection(file, 1_000);
   expect(reader.prepare("SELECT count(*) AS count FROM runs").get()).toMatchObject({ count: 8 });
   reader.close();
 });
 
 test("a run that settles between the two reads of a wait is not missed", async () => {
   const database = await Database.open(parseOptions({ file: newFile() }, folder));
-  const waits = new Waits(database, new Changes(database));
   onTestFinished(() => database.close());
   const request = { kind: "task", name: "echo", queue: "q", input: null, headers: {}, priority: "normal" } as const;
   const { id } = await database.writer.write(() => insertRun(database, request, 1_000) as { id: string });
   const unsettled = { id, name: "echo", queue: "q", status: "pending", attempts: 0, submittedAtMs: 0 } as const;
-  const controller = new AbortController();
-  const record = waits.wait(
-    id,
-    () => {
-      database.run("BEGIN");
-      const row = database.get<Settlement>(`SELECT ${SETTLEMENT_COLUMNS} FROM runs WHERE id = ?`, id) as Settlement;
-      settleRun(database, row, { status: "completed", output: "in between" });
-      database.run("COMMIT");
-      return unsettled;
-    },
-    controller.signal,
-  );
+  const settled = { ...unsettled, status: "completed", output: "in between", finishedAtMs: 1 } as const;
+  let reads = 0;
+  const waits = new Waits(database, new Changes(database, () => {}), async () => {
+    if (++reads > 1) return settled;
+    database.run("BEGIN");
+    const row = database.get<Settlement>(`SELECT ${SETTLEMENT_COLUMNS} FROM runs WHERE id = ?`, id) as Settlement;
+    settleRun(database, row, { status: "completed", output: "in between" });
+    database.run("COMMIT");
+    return unsettled;
+  });
+  const record = waits.wait(id, undefined);
   waits.check();
   expect(await record).toMatchObject({ status: "completed", output: "in between" });
 });
@@ -273,7 +272,7 @@ test("the retention leaves nothing behind", async () => {
   const outputs = Promise.all(runs.map((run) => run.output()));
   await backend.startWorker();
   await outputs;
-  const reader = new Libsql(file);
+  const reader = openConnection(file, 1_000);
   await expect
     .poll(
       () =>

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
 import {
+  BackendClosedError,
   createDrive,
   definitionKey,
   MAX_TIMER_MS,
@@ -16,8 +17,12 @@ import type { Database } from "./database.ts";
 import { SqliteJournal, type OwnedRun } from "./journal.ts";
 import { Lookout } from "./lookout.ts";
 import type { SqliteSettings } from "./options.ts";
-import { nextDue, promoteDue, prune, recoverLost, wakeRun } from "./runs.ts";
+import { isRefusal } from "./errors.ts";
+import { wakeRun } from "./runs.ts";
 import { ACTIVE, DELAYED, READY, WORKFLOW_LANE } from "./schema.ts";
+import { settleRefused } from "./settling.ts";
+import { storedMs } from "./stored.ts";
+import { nextDue, promoteDue, prune, recoverLost, settleTimeless } from "./upkeep.ts";
 
 /** Workflow runs that one worker takes further at a time. They wait for the file, not for work. */
 const MAX_TICKS = 100;
@@ -33,14 +38,18 @@ export class SqliteWorker implements WorkerHandle {
   readonly #drive: (run: OwnedRun) => Promise<TickResult | "lost">;
   readonly #attempts: Attempts;
   readonly #lookout = new Lookout();
-  readonly #unsubscribe: (() => void)[] = [];
+  readonly #changes: Changes;
+  #unsubscribe = (): void => {};
   readonly #timers = new Set<NodeJS.Timeout>();
   #owner = randomUUID();
   #busy = 0;
   #ticking = 0;
   #claiming = false;
+  /** Whether something has happened since the claim that is on its way looked. */
+  #missed = false;
   #stopping = false;
   #aborting = false;
+  #ended = false;
   #stopped: Promise<void> | undefined;
   #graceTimer: NodeJS.Timeout | undefined;
   #idle: (() => void) | undefined;
@@ -57,14 +66,17 @@ export class SqliteWorker implements WorkerHandle {
     this.#attempts = new Attempts(database, runtime);
     this.#claims = new Claims(database, request.queues, runtime.definitions);
     this.#drive = createDrive(runtime, new SqliteJournal(database, settings.retentionMs, () => this.pump()));
-    this.#unsubscribe.push(changes.subscribe(() => this.notice()));
-    runtime.onStray((id) => this.#wake(id));
+    this.#changes = changes;
   }
 
+  /** Resolves once it claims. When it cannot, nothing of it is left. */
   async start(): Promise<void> {
     await this.#heartbeat();
+    if (this.#stopping) throw new BackendClosedError("startWorker");
+    this.#unsubscribe = this.#changes.subscribe(() => this.notice());
+    this.#runtime.onStray((id) => this.#wake(id));
     this.#every(Math.max(this.#settings.leaseMs / 3, 30), () => this.#heartbeat());
-    this.#every(Math.min(PRUNE_EVERY_MS, Math.max(this.#settings.retentionMs / 2, 100)), () => this.#prune());
+    this.#every(Math.min(PRUNE_EVERY_MS, Math.max(this.#settings.retentionMs / 2, 100)), () => this.#tidy());
     this.#every(2_000, () => this.#warnUnknown());
     this.pump();
   }
@@ -74,6 +86,7 @@ export class SqliteWorker implements WorkerHandle {
   }
 
   stop(graceMs: number): Promise<void> {
+    if (this.#ended) return this.#stopped ?? Promise.resolve();
     this.#stopping = true;
     this.#attempts.stopping = true;
     clearTimeout(this.#graceTimer);
@@ -87,9 +100,22 @@ export class SqliteWorker implements WorkerHandle {
     return this.#stopped;
   }
 
+  /** The file is being closed under it: it ends as it stands, and the lease gives its runs to others. */
+  abandon(): void {
+    this.#stopping = true;
+    this.#attempts.stopping = true;
+    this.#aborting = true;
+    this.#endTimers();
+    this.#attempts.abortAll("shutdown");
+  }
+
   /** Claims what it has room for, if there is anything. */
   pump(): void {
-    if (this.#stopping || this.#claiming) return;
+    if (this.#stopping) return;
+    if (this.#claiming) {
+      this.#missed = true;
+      return;
+    }
     try {
       // With other writes on their way there is a transaction to join, otherwise a look comes first.
       if (!this.#database.writer.pending) {
@@ -100,6 +126,7 @@ export class SqliteWorker implements WorkerHandle {
       return this.#trouble("look for runs", error);
     }
     this.#claiming = true;
+    this.#missed = false;
     const owner = this.#owner;
     this.#database.writer
       .write(() => this.#claim(owner), "last")
@@ -110,6 +137,7 @@ export class SqliteWorker implements WorkerHandle {
           if (this.#aborting) this.#attempts.abortAll("shutdown");
           this.#armDueTimer(due);
           this.#checkIdle();
+          if (this.#missed) this.pump();
         },
         (error: unknown) => {
           this.#claiming = false;
@@ -171,10 +199,9 @@ export class SqliteWorker implements WorkerHandle {
     try {
       await this.#drive({ id, name, queue, input, headers, priority, startedAtMs, lostTicks, owner, ...(version !== null && { version }) });
     } catch (error) {
-      // The claim stays with this worker: give it back, or let the lease do so.
+      // The claim stays with this worker: release it, or let the lease do so.
       this.#runtime.evict(id);
-      this.#runtime.log.error(`Workflow run ${id} cannot be stored yet: ${(error as Error).message}`);
-      await this.#giveBack(claim, owner);
+      await this.#release(claim, owner, error);
     }
     this.#ticking--;
     this.pump();
@@ -188,19 +215,27 @@ export class SqliteWorker implements WorkerHandle {
       .catch((error: unknown) => this.#runtime.log.warn(`Workflow run ${id} was not woken: ${(error as Error).message}`));
   }
 
-  async #giveBack(claim: Claim, owner: string): Promise<void> {
-    const giveBack = (): number =>
+  /** A tick that could not be stored is asked again later; one that never will be settles the run. */
+  async #release(claim: Claim, owner: string, error: unknown): Promise<void> {
+    const release = (): void => {
       this.#database.run(
         `UPDATE runs SET state = ${DELAYED}, owner = NULL, run_at = ? WHERE seq = ? AND owner = ? AND state = ${ACTIVE}`,
-        Date.now() + TROUBLE_RETRY_MS,
+        storedMs(Date.now() + TROUBLE_RETRY_MS),
         claim.seq,
         owner,
       );
+    };
+    const refused = isRefusal(error);
+    const how = refused ? "is refused by the file" : "cannot be stored yet";
+    this.#runtime.log.error(`Workflow run ${claim.id} of "${claim.name}" ${how}: ${(error as Error).message}`);
+    let write = refused ? (): void => settleRefused(this.#database, claim, owner, error) : release;
     while (owner === this.#owner) {
       try {
-        await this.#database.writer.write(giveBack);
+        await this.#database.writer.write(() => write());
         return;
-      } catch {
+      } catch (again) {
+        // What would settle it is refused as well: whoever did that may undo it.
+        if (isRefusal(again)) write = release;
         if (this.#stopped) return;
         await pause(TROUBLE_RETRY_MS);
       }
@@ -262,13 +297,14 @@ export class SqliteWorker implements WorkerHandle {
     }
   }
 
-  #prune(): Promise<void> {
-    return this.#database.writer
-      .write(() => prune(this.#database, this.#settings.retentionMs))
-      .then(
-        (more) => (more ? this.#prune() : undefined),
-        (error: unknown) => this.#runtime.log.warn(`Old runs were not pruned: ${(error as Error).message}`),
-      );
+  async #tidy(): Promise<void> {
+    try {
+      await this.#database.writer.write(() => settleTimeless(this.#database));
+      let more = true;
+      while (more && !this.#stopping) more = await this.#database.writer.write(() => prune(this.#database, this.#settings.retentionMs));
+    } catch (error) {
+      this.#runtime.log.warn(`Old runs were not pruned: ${(error as Error).message}`);
+    }
   }
 
   /** Runs of its queues that no definition here fits: for an operator to see, another worker may have it. */
@@ -320,13 +356,21 @@ export class SqliteWorker implements WorkerHandle {
       this.#idle = resolve;
       this.#checkIdle();
     });
-    clearTimeout(this.#graceTimer);
-    for (const timer of this.#timers) clearInterval(timer);
-    for (const unsubscribe of this.#unsubscribe) unsubscribe();
+    this.#endTimers();
     // Ended rather than deleted: should anything still be owned, the next worker finds it.
     await this.#database.writer
       .write(() => this.#database.run("UPDATE workers SET lease_ms = 0 WHERE id = ?", this.#owner))
       .catch(() => {});
+  }
+
+  #endTimers(): void {
+    this.#ended = true;
+    clearTimeout(this.#dueTimer);
+    clearTimeout(this.#graceTimer);
+    for (const timer of this.#timers) clearInterval(timer);
+    this.#timers.clear();
+    this.#unsubscribe();
+    this.#runtime.onStray(() => {});
   }
 
   #checkIdle(): void {

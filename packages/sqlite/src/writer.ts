@@ -1,10 +1,12 @@
 import { BackendUnavailableError } from "@task-backend/core/adapter";
 import type { Database } from "./database.ts";
-import { isBusy, toUnavailable } from "./mapping.ts";
+import { isBusy, toUnavailable } from "./errors.ts";
 
 interface Write {
   readonly run: () => unknown;
   readonly deadline: number;
+  /** After the other writes of the transaction. */
+  readonly last: boolean;
   resolve(value: unknown): void;
   reject(error: unknown): void;
 }
@@ -16,13 +18,16 @@ const RETRY_MS = 15;
  * Each write still succeeds or fails alone.
  */
 export class Writer {
-  /** Called after each commit that changed something. */
+  /**
+   * Called after commits, when those who wrote have heard of it. Not before the transaction is over, and never in it: whatever a
+   * listener does, what is committed stays so, once.
+   */
   onCommit: () => void = () => {};
   readonly #database: Database;
   readonly #lockTimeoutMs: number;
   #queue: Write[] = [];
-  #last: Write[] = [];
   #scheduled = false;
+  #telling = false;
   #closed = false;
 
   constructor(database: Database, lockTimeoutMs: number) {
@@ -32,7 +37,7 @@ export class Writer {
 
   /** Whether a transaction is about to be made anyway. */
   get pending(): boolean {
-    return this.#queue.length > 0;
+    return this.#queue.some((write) => !write.last);
   }
 
   /**
@@ -44,7 +49,7 @@ export class Writer {
     return new Promise<T>((resolve, reject) => {
       if (this.#closed) return reject(new BackendUnavailableError(`The sqlite file ${this.#database.file} is closed.`));
       const deadline = Date.now() + this.#lockTimeoutMs;
-      (order === "last" ? this.#last : this.#queue).push({ run, deadline, resolve: resolve, reject });
+      this.#queue.push({ run, deadline, last: order === "last", resolve, reject });
       this.#schedule();
     });
   }
@@ -64,10 +69,9 @@ export class Writer {
   }
 
   #take(): Write[] {
-    const writes = [...this.#queue, ...this.#last];
+    const [last, first] = [this.#queue.filter((write) => write.last), this.#queue.filter((write) => !write.last)];
     this.#queue = [];
-    this.#last = [];
-    return writes;
+    return [...first, ...last];
   }
 
   #flush(): void {
@@ -118,6 +122,15 @@ export class Writer {
       throw error;
     }
     for (const [index, write] of writes.entries()) write.resolve(answers[index]);
-    this.onCommit();
+    this.#tell();
+  }
+
+  #tell(): void {
+    if (this.#telling) return;
+    this.#telling = true;
+    queueMicrotask(() => {
+      this.#telling = false;
+      if (!this.#closed) this.onCommit();
+    });
   }
 }
