@@ -94,7 +94,7 @@ export class Claims {
 
   #takeTask(seq: number, owner: string): Claim {
     const row = this.#database.get<Row>(
-      `UPDATE runs SET state = ${ACTIVE}, status = 'running', owner = ?, by_name = 0, attempts = attempts + 1, started_at = COALESCE(started_at, ?) WHERE seq = ? ${RETURNING}`,
+      `UPDATE runs SET state = ${ACTIVE}, status = 'running', owner = ?, by_name = 0, attempts = attempts + 1, started_at = COALESCE(started_at, ?) WHERE seq = ? AND typeof(attempts) = 'integer' ${RETURNING}`,
       owner,
       Date.now(),
       seq,
@@ -135,7 +135,7 @@ function laneOf(lane: number, keys: readonly string[]): { lane: number; sql: str
 
 /** @throws DamagedRowError */
 function toClaim(row: Row | undefined): Claim {
-  if (!row) throw new DamagedRowError("Its row is gone.");
+  if (!row) throw new DamagedRowError("Its attempts are not a number.");
   const { error } = row;
   return {
     seq: count(row["seq"], "seq"),

@@ -1,7 +1,7 @@
 import { closeSync, openSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import { BackendUnavailableError } from "@task-backend/core/adapter";
-import { openConnection, sqliteVersion, type Connection, type Statement, type Value } from "./driver.ts";
+import { isBeyondNumbers, openConnection, sqliteVersion, type Connection, type Statement, type Value } from "./driver.ts";
 import { DamagedRowError, isBusy, toUnavailable } from "./errors.ts";
 import type { SqliteSettings } from "./options.ts";
 import { APPLICATION_ID, MIGRATIONS } from "./schema.ts";
@@ -24,28 +24,29 @@ export class Database {
   static async open(settings: SqliteSettings, signal?: AbortSignal): Promise<Database> {
     const { file, lockTimeoutMs } = settings;
     const deadline = Date.now() + lockTimeoutMs;
+    let database: Database | undefined;
     for (;;) {
-      signal?.throwIfAborted();
       try {
-        return new Database(settings);
+        signal?.throwIfAborted();
+        // One connection for all tries: what the package has prepared stays open until it is collected as garbage, also when closed.
+        database ??= new Database(settings);
+        database.#prepareFile(settings);
+        return database;
       } catch (error) {
-        if (!isBusy(error) || Date.now() > deadline) throw toUnavailable(error, file);
+        if (!isBusy(error) || Date.now() > deadline) {
+          if (database) database.#connection.close();
+          throw signal?.aborted ? error : toUnavailable(error, file);
+        }
         await pause(20 + 30 * Math.random());
       }
     }
   }
 
-  private constructor(settings: SqliteSettings) {
-    this.file = settings.file;
-    makePrivate(settings.file);
-    this.#connection = openConnection(settings.file, BLOCKING_WAIT_MS);
-    try {
-      this.#prepareFile(settings);
-    } catch (error) {
-      this.#connection.close();
-      throw error;
-    }
-    this.writer = new Writer(this, settings.lockTimeoutMs);
+  private constructor({ file, lockTimeoutMs }: SqliteSettings) {
+    this.file = file;
+    makePrivate(file);
+    this.#connection = openConnection(file, BLOCKING_WAIT_MS);
+    this.writer = new Writer(this, lockTimeoutMs);
   }
 
   get version(): string {
@@ -113,29 +114,38 @@ export class Database {
   }
 
   #prepareFile({ file, synchronous }: SqliteSettings): void {
-    this.#checkOwner();
+    // One snapshot: another process may be making the file at this moment.
+    this.#transaction("BEGIN", () => this.#checkOwner());
     if (file !== ":memory:") this.#connection.exec("PRAGMA journal_mode = WAL");
     this.#connection.exec(`PRAGMA synchronous = ${synchronous.toUpperCase()}`);
-    if (this.#pragma("user_version") < MIGRATIONS.length) {
-      this.#connection.exec("BEGIN IMMEDIATE");
+    if (this.#pragma("user_version") === MIGRATIONS.length) return;
+    this.#transaction("BEGIN IMMEDIATE", () => {
+      // Another process may have migrated while this one waited for the lock.
+      for (const step of MIGRATIONS.slice(this.#pragma("user_version"))) this.#connection.exec(step);
+      this.#connection.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${MIGRATIONS.length}`);
+    });
+  }
+
+  /** Never left open: a connection that is closed inside one may keep its locks. */
+  #transaction(begin: string, act: () => void): void {
+    this.#connection.exec(begin);
+    try {
+      act();
+      this.#connection.exec("COMMIT");
+    } catch (error) {
       try {
-        // Another process may have migrated while this one waited for the lock.
-        for (const step of MIGRATIONS.slice(this.#pragma("user_version"))) this.#connection.exec(step);
-        this.#connection.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${MIGRATIONS.length}; COMMIT`);
-      } catch (error) {
         this.#connection.exec("ROLLBACK");
-        throw error;
+      } catch {
+        // SQLite has already rolled back by itself.
       }
+      throw error;
     }
   }
 
   #checkOwner(): void {
-    // One snapshot: another process may be making the file at this moment.
-    this.#connection.exec("BEGIN");
     const owner = this.#pragma("application_id");
     const version = this.#pragma("user_version");
     const tables = this.get<{ count: number }>("SELECT count(*) AS count FROM sqlite_schema")?.count ?? 0;
-    this.#connection.exec("COMMIT");
     if (owner !== APPLICATION_ID && (owner !== 0 || tables > 0)) {
       throw new BackendUnavailableError(`The sqlite file ${this.file} belongs to another application; give the path of a file of its own.`);
     }
@@ -147,8 +157,7 @@ export class Database {
   }
 
   #pragma(name: string): number {
-    const row = this.#connection.prepare(`PRAGMA ${name}`).get() as Record<string, number> | undefined;
-    return row?.[name] ?? 0;
+    return this.get<Record<string, number>>(`PRAGMA ${name}`)?.[name] ?? 0;
   }
 }
 
@@ -163,8 +172,6 @@ function makePrivate(file: string): void {
   }
 }
 
-/** The driver refuses to read an integer beyond 2^53. */
 function readable(error: unknown): unknown {
-  const { code } = error as { code?: unknown };
-  return code === "ERR_OUT_OF_RANGE" ? new DamagedRowError("It holds a number beyond 2^53.") : error;
+  return isBeyondNumbers(error) ? new DamagedRowError("It holds a number beyond 2^53.") : error;
 }

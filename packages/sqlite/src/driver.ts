@@ -111,3 +111,9 @@ export function resultCode(error: unknown): number | undefined {
   if (code !== "ERR_SQLITE_ERROR") return undefined;
   return TEXTS.find(([text]) => String(message).includes(text))?.[1] ?? 1;
 }
+
+/** Whether a query has met an integer that no JavaScript number can hold; `all` of the package says so in its text alone. */
+export function isBeyondNumbers(error: unknown): boolean {
+  const { code, message } = error as { code?: unknown; message?: unknown };
+  return code === "ERR_OUT_OF_RANGE" || String(message).startsWith("Value is too large to be represented as a JavaScript number");
+}
