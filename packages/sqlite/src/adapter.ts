@@ -77,11 +77,14 @@ class Connection {
   readonly #settings: SqliteSettings;
   readonly #changes: Changes;
   readonly #workers = new Set<SqliteWorker>();
+  #closed = false;
 
   /** When it fails, or `signal` is aborted meanwhile, nothing is left open. */
   static async open(settings: SqliteSettings, signal: AbortSignal, log: Logger | undefined): Promise<Connection> {
     const database = await Database.open(settings, signal);
     const connection = new Connection(database, settings, log);
+    const giveUp = (): void => connection.close();
+    signal.addEventListener("abort", giveUp);
     try {
       await database.writer.write(() => {
         settleTimeless(database);
@@ -92,6 +95,8 @@ class Connection {
     } catch (error) {
       connection.close();
       throw error;
+    } finally {
+      signal.removeEventListener("abort", giveUp);
     }
   }
 
@@ -153,6 +158,8 @@ class Connection {
   }
 
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     for (const worker of this.#workers) worker.abandon();
     this.#workers.clear();
     this.#changes.stop();
