@@ -7,7 +7,11 @@ import { library } from "../../tsup.base.ts";
 async function bundleInterpreter(): Promise<void> {
   const { bundleWorkflowCode, DefaultLogger } = await import("@temporalio/worker");
   const path = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
-  const { code } = await bundleWorkflowCode({ workflowsPath: path("src/interpreter/index.ts"), logger: new DefaultLogger("WARN") });
+  const { code } = await bundleWorkflowCode({
+    workflowsPath: path("src/interpreter/index.ts"),
+    payloadConverterPath: path("src/interpreter/payload-converter.ts"),
+    logger: new DefaultLogger("WARN"),
+  });
   await writeFile(path("dist/interpreter.js"), code);
 }
 

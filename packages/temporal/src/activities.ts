@@ -1,11 +1,11 @@
 import { setTimeout as pause } from "node:timers/promises";
 import {
-  cancelledRecord,
+  corruptRecord,
   Interruption,
   type AbortReason,
-  type Command,
   type Decision,
   type DefinitionSpec,
+  type ErrorRecord,
   type JournalEntry,
   type Json,
   type WorkerRuntime,
@@ -13,28 +13,32 @@ import {
 import { Context } from "@temporalio/activity";
 import { CancelledFailure, CompleteAsyncError } from "@temporalio/common";
 import type { Awake } from "./awake.ts";
-import { failureOf } from "./failure.ts";
+import type { Execution } from "./event-times.ts";
+import { failureOf, NOT_HERE, retryDelay } from "./failure.ts";
 import { toRunId } from "./mapping.ts";
+import type { ArrivedAt } from "./order.ts";
 import type { Gate } from "./slots.ts";
-import { ONE_ACTIVITY, withoutUnheard, type Beat, type Meta, type TaskEnd, type TickAnswer, type TickArguments } from "./wire.ts";
+import { undecodable } from "./undecodable.ts";
+import { ONE_ACTIVITY, readMeta, withoutUnheard, type Beat, type Meta, type TaskEnd } from "./wire.ts";
 
 /** The SDK sends no more than one a second; each also brings news of a cancellation. */
-const BEAT_MS = 1_000;
-
-/** Half of what fits into one payload of Temporal, and into one message of its workers. */
-const MAX_ANSWER_LENGTH = 700_000;
+export const BEAT_MS = 1_000;
 /** How long a worker that stops waits for the workflows around its last tasks to end. */
 const CLOSING_MS = 2_000;
 
-/** What attempts need of the client. */
+/** What attempts and ticks need of the client. */
 export interface Links {
   /** Runs a workflow that was submitted by name only, and completes the activity with its result. Resolves once it has begun. */
   forward(workflow: ForwardedWorkflow): Promise<void>;
   /** At once; the worker's own heartbeats are held back for a second. */
   heartbeat(taskToken: Uint8Array, beat: Beat): Promise<void>;
   isCancelRequested(workflowId: string): Promise<boolean>;
-  /** Resolves when a workflow is closed. */
-  closed(workflowId: string): Promise<unknown>;
+  /** Resolves when a workflow is closed; rejects when the signal is aborted. */
+  closed(workflowId: string, signal: AbortSignal): Promise<unknown>;
+  /** When what came lately arrived at the server. */
+  arrivalTimes(execution: Execution, entries: readonly JournalEntry[], lastEvent: number): Promise<ArrivedAt>;
+  /** Has a tick of that workflow asked soon. */
+  wake(workflowId: string): Promise<void>;
 }
 
 export interface ForwardedWorkflow {
@@ -44,12 +48,13 @@ export interface ForwardedWorkflow {
   readonly queue: string;
   readonly input: Json;
   readonly meta: Meta;
+  readonly priorityKey?: number;
   readonly beat: Beat;
-  /** Whether the worker still runs: another will go on with it when it does not. */
-  readonly serving: () => boolean;
+  /** Aborted when the worker stops: another will go on with it. */
+  readonly stopped: AbortSignal;
 }
 
-/** The attempts and ticks that run in one worker. */
+/** The attempts that run in one worker. */
 export class Activities {
   readonly #runtime: WorkerRuntime;
   readonly #running = new Set<Interruption>();
@@ -57,7 +62,7 @@ export class Activities {
   readonly #links: Links;
   readonly #heartbeatTimeoutMs: number;
   readonly #awake: Awake;
-  #stopping = false;
+  readonly #stopping = new AbortController();
   #draining = false;
   #drained = (): void => {};
   /** The workflows of tasks that ended here lately, and when. */
@@ -73,7 +78,7 @@ export class Activities {
 
   /** A stop: what runs is aborted, and given back. */
   abortAll(reason: AbortReason): void {
-    this.#stopping = true;
+    this.#stopping.abort();
     for (const interruption of this.#running) interruption.abort(reason);
   }
 
@@ -82,8 +87,10 @@ export class Activities {
     this.#draining = true;
     if (this.#running.size > 0) await new Promise<void>((resolve) => (this.#drained = resolve));
     this.#forgetEnded();
-    const closed = Promise.all([...this.#ended.keys()].map((workflowId) => this.#links.closed(workflowId)));
-    await Promise.race([closed.catch(() => {}), pause(CLOSING_MS)]);
+    const late = new AbortController();
+    const closed = Promise.all([...this.#ended.keys()].map((workflowId) => this.#links.closed(workflowId, late.signal)));
+    await Promise.race([closed.catch(() => {}), pause(CLOSING_MS, undefined, { signal: late.signal }).catch(() => {})]);
+    late.abort();
   }
 
   #forgetEnded(): void {
@@ -94,18 +101,22 @@ export class Activities {
   }
 
   /** Every activity type that is not ours: the attempts of tasks. */
-  readonly execute = async (input: Json = null, meta: Meta = {}): Promise<Json> => {
+  readonly execute = async (input: unknown = null, second: unknown = {}): Promise<Json> => {
     const takenAtMs = performance.now();
     const context = Context.current();
     const { info } = context;
     const name = info.activityType;
-    const before = withoutUnheard((info.heartbeatDetails ?? {}) as Beat, info.attempt);
+    const before = withoutUnheard(beatOf(info.heartbeatDetails), info.attempt);
     const attempt = info.attempt - (before.released ?? 0);
+    const meta = readMeta(second);
+    const why = undecodable(input) ?? undecodable(second);
+    if (!meta || why !== undefined) throw failureOf({ status: "failed", attempts: attempt, error: corruptArguments(name, why) });
     const interruption = new Interruption();
     const onCancel = (): void => interruption.abort(reasonOf(context));
     context.cancellationSignal.addEventListener("abort", onCancel, { once: true });
-    if (this.#stopping || this.#draining) interruption.abort("shutdown");
-    let beat: Beat = { ...before, begun: info.attempt, startedAtMs: before.startedAtMs ?? Date.now() };
+    if (this.#stopping.signal.aborted || this.#draining) interruption.abort("shutdown");
+    const kind = meta.kind === undefined ? this.#kindOf(name) : undefined;
+    let beat: Beat = { ...before, ...(kind && { kind }), begun: info.attempt, startedAtMs: before.startedAtMs ?? Date.now() };
     let progressed = false;
     let entered = false;
     const send = (): void => context.heartbeat(beat);
@@ -113,14 +124,7 @@ export class Activities {
     const timer = setInterval(send, BEAT_MS);
     this.#running.add(interruption);
     try {
-      const workflow = meta.kind !== "task" && this.#known("workflow", name);
-      if (workflow) {
-        const { activityId, taskToken, taskQueue: queue } = info;
-        const known: Meta = { ...meta, kind: "workflow", version: workflow.version as string };
-        await this.#links.forward({ activityId, taskToken, name, queue, input, meta: known, beat, serving: () => !this.#stopping });
-        // Takes no slot while the workflow goes on.
-        throw new CompleteAsyncError();
-      }
+      if (kind === "workflow") await this.#passOn(context, input as Json, meta, beat);
       await this.#gate.enter();
       entered = true;
       const failed = before.failed?.attempt === attempt - 1 ? before.failed.error : undefined;
@@ -129,7 +133,7 @@ export class Activities {
         name,
         queue: info.taskQueue,
         attempt,
-        input,
+        input: input as Json,
         headers: meta.headers ?? {},
         ...(failed && { previousError: failed }),
         interruption,
@@ -161,27 +165,34 @@ export class Activities {
     }
   };
 
-  /** A tick: local most of the time; as an ordinary activity, one that has to be answered in the end. */
-  readonly tick = async (tick: TickArguments): Promise<TickAnswer> => {
-    const { info, heartbeat } = Context.current();
-    const { workflowId, undecided, ...rest } = tick;
-    if (undecided && !this.#known("workflow", tick.name) && this.#known("task", tick.name)) return { do: "task" };
-    const retries = info.isLocal ? 0 : info.attempt;
-    const timer = info.isLocal ? undefined : setInterval(() => heartbeat(), BEAT_MS);
-    const asked = {
-      ...rest,
-      entries: tick.entries.map(completed),
-      id: toRunId({ kind: "workflow", id: workflowId }),
-      seen: tick.from,
-      retries,
-    };
-    const result = await this.#runtime.advance(asked).finally(() => clearInterval(timer));
-    if (result.do === "wait") return { do: "wait", ...firstOf(result.commands), heartbeatTimeoutMs: this.#heartbeatTimeoutMs };
-    if (info.isLocal || (result.do !== "retry" && result.do !== "release")) return result;
-    const status = result.do === "retry" ? "retrying" : "released";
-    const error = result.do === "retry" ? result.error : NOT_HERE;
-    throw failureOf({ status, attempts: 1, error }, Math.max(result.delayMs, 1));
-  };
+  /**
+   * A workflow that was asked for by its name only. The workflow that wants it as a step starts it as its child; for one that was
+   * submitted, the activity stays open until a workflow of its own has ended. It takes no slot meanwhile.
+   */
+  async #passOn({ info }: Context, input: Json, meta: Meta, beat: Beat): Promise<never> {
+    const { activityId, activityType: name, taskToken, taskQueue: queue, workflowExecution } = info;
+    const version = this.#runtime.definitions.findLast((one) => one.kind === "workflow" && one.name === name)?.version;
+    const told = version !== undefined && { version };
+    if (workflowExecution)
+      throw failureOf({ status: "workflow", attempts: 1, error: { ...NOT_HERE, message: `"${name}" is a workflow.` }, ...told });
+    await this.#links.forward({
+      activityId,
+      taskToken,
+      name,
+      queue,
+      input,
+      meta: { ...meta, kind: "workflow", ...told },
+      ...(info.priority?.priorityKey !== undefined && { priorityKey: info.priority.priorityKey }),
+      beat,
+      stopped: this.#stopping.signal,
+    });
+    throw new CompleteAsyncError();
+  }
+
+  #kindOf(name: string): DefinitionSpec["kind"] | undefined {
+    const { definitions } = this.#runtime;
+    return ["workflow" as const, "task" as const].find((kind) => definitions.some((one) => one.kind === kind && one.name === name));
+  }
 
   /**
    * The server takes down that the attempt begins, before the handler can take the process down: a start that it never hears of is not
@@ -204,30 +215,20 @@ export class Activities {
     }
     return false;
   }
-
-  #known(kind: DefinitionSpec["kind"], name: string): DefinitionSpec | undefined {
-    return this.#runtime.definitions.findLast((one) => one.kind === kind && one.name === name);
-  }
 }
 
-const NOT_HERE = { name: "Error", message: "This worker does not know the workflow or its version.", code: "NOT_HERE", retryable: true };
+/** What others may have left there is none. */
+function beatOf(details: unknown): Beat {
+  return typeof details === "object" && details !== null && undecodable(details) === undefined ? details : {};
+}
 
-/** The interpreter knows that a step was cancelled, and not how that reads. */
-function completed(entry: JournalEntry): JournalEntry {
-  if (entry.type !== "settled" || entry.outcome.status !== "cancelled" || entry.outcome.error.code !== "") return entry;
-  return { ...entry, outcome: { status: "cancelled", error: cancelledRecord(entry.outcome.error.name) } };
+function corruptArguments(name: string, why: string | undefined): ErrorRecord {
+  return corruptRecord(`The arguments of a run of "${name}"`, why === undefined ? undefined : new Error(why));
 }
 
 function reasonOf({ cancellationDetails }: Context): AbortReason {
   if (cancellationDetails?.workerShutdown) return "shutdown";
   return cancellationDetails?.cancelRequested || cancellationDetails?.notFound ? "cancel" : "lost";
-}
-
-/** As many as one answer may hold, which stays in the history. */
-function firstOf(commands: readonly Command[]): { commands: readonly Command[]; more?: true } {
-  let length = 0;
-  const end = commands.findIndex((command, index) => (length += JSON.stringify(command).length) > MAX_ANSWER_LENGTH && index > 0);
-  return end === -1 ? { commands } : { commands: commands.slice(0, end), more: true };
 }
 
 /** Whether it has the attempts of a task that is a workflow. */
@@ -249,10 +250,10 @@ function answer(decision: Decision, attempt: number, beat?: Beat): Json {
     case "complete":
       return beat ? ({ attempts: attempt, beat, output: decision.output } satisfies TaskEnd as unknown as Json) : decision.output;
     case "retry":
-      throw failureOf({ status: "retrying", attempts: attempt, error: decision.error }, Math.max(Math.ceil(decision.delayMs), 1));
+      throw failureOf({ status: "retrying", attempts: attempt, error: decision.error }, retryDelay(decision.delayMs));
     case "release": {
       const error = { ...NOT_HERE, message: "The attempt was given back." };
-      throw failureOf({ status: "released", attempts: attempt - 1, error }, Math.max(decision.delayMs, 1));
+      throw failureOf({ status: "released", attempts: attempt - 1, error }, retryDelay(decision.delayMs));
     }
     case "settle": {
       const { status, error, attempts = attempt } = decision;

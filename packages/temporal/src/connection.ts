@@ -1,15 +1,11 @@
+import { setMaxListeners } from "node:events";
 import { setTimeout as pause } from "node:timers/promises";
 import { BackendUnavailableError, ConfigurationError } from "@task-backend/core/adapter";
 import { Client, Connection, defaultGrpcRetryOptions, makeGrpcRetryInterceptor, type GrpcRetryOptions } from "@temporalio/client";
 import { NativeConnection, Runtime, DefaultLogger } from "@temporalio/worker";
 import type { Observed } from "./capabilities.ts";
+import { grpcCode, isNotFound, toError, UNIMPLEMENTED } from "./errors.ts";
 import type { TemporalSettings } from "./options.ts";
-
-/** gRPC's numbers. */
-const NOT_FOUND = 5;
-const UNIMPLEMENTED = 12;
-/** UNKNOWN, DEADLINE_EXCEEDED, UNAVAILABLE. */
-const AWAY: readonly unknown[] = [2, 4, 14];
 
 /** From this version on priorities are on; no bit of the server tells. */
 const PRIORITIES_SINCE = [1, 31, 2] as const;
@@ -19,16 +15,17 @@ const MAX_RETRY_DELAY_MS = 1_000;
 
 /** The client of a backend, and the native connection that its workers share. */
 export class TemporalConnection {
-  readonly #settings: TemporalSettings;
+  readonly settings: TemporalSettings;
+  readonly #end = new AbortController();
   #connection: Connection | undefined;
   #native: Promise<NativeConnection> | undefined;
   #client: Client | undefined;
-  #closing = false;
+  #observed: Observed | undefined;
   #retryAtMs = 0;
 
   /** The SDK's own way to try again, which must not outlive the channel: it would throw into nowhere. */
   readonly #retries: GrpcRetryOptions = {
-    retryableDecider: (attempt, status) => !this.#closing && RETRIES.retryableDecider(attempt, status),
+    retryableDecider: (attempt, status) => !this.#end.signal.aborted && RETRIES.retryableDecider(attempt, status),
     delayFunction: (attempt, status) => {
       const delayMs = Math.min(RETRIES.delayFunction(attempt, status), MAX_RETRY_DELAY_MS);
       this.#retryAtMs = Date.now() + delayMs;
@@ -37,7 +34,9 @@ export class TemporalConnection {
   };
 
   constructor(settings: TemporalSettings) {
-    this.#settings = settings;
+    this.settings = settings;
+    // Each wait listens to it.
+    setMaxListeners(0, this.#end.signal);
   }
 
   get client(): Client {
@@ -45,15 +44,27 @@ export class TemporalConnection {
     return this.#client;
   }
 
+  get observed(): Observed {
+    if (!this.#observed) throw new BackendUnavailableError("The temporal backend is not connected.");
+    return this.#observed;
+  }
+
+  /** Aborted when the backend closes. */
+  get closed(): AbortSignal {
+    return this.#end.signal;
+  }
+
   /** @throws ConfigurationError for a namespace that does not exist */
   async open(): Promise<Observed> {
-    const { address, namespace, connect, dataConverter } = this.#settings;
-    this.#connection =
-      this.#settings.connection ?? (await Connection.connect({ ...connect, interceptors: [makeGrpcRetryInterceptor(this.#retries)] }));
+    const { address, namespace, connect, connectTimeoutMs, dataConverter } = this.settings;
+    // Made before it is connected: what is closed meanwhile must be closed with it.
+    const interceptors = [makeGrpcRetryInterceptor(this.#retries)];
+    this.#connection = this.settings.connection ?? Connection.lazy({ ...connect, connectTimeout: connectTimeoutMs, interceptors });
+    await this.#connection.ensureConnected();
     this.#client = new Client({ connection: this.#connection, namespace, ...(dataConverter && { dataConverter }) });
     const service = this.#connection.workflowService;
     const described = await service.describeNamespace({ namespace }).catch((error: unknown) => {
-      if (grpcCode(error) !== NOT_FOUND) throw error;
+      if (!isNotFound(error)) throw error;
       throw new ConfigurationError(
         `There is no namespace "${namespace}" on Temporal at ${address}; make it: temporal operator namespace create --namespace ${namespace}`,
         { cause: error },
@@ -62,12 +73,40 @@ export class TemporalConnection {
     const [{ serverVersion }, standalone] = await Promise.all([service.getSystemInfo({}), this.#hasStandaloneActivities()]);
     const version = serverVersion ?? "";
     const seconds = Number(described.config?.workflowExecutionRetentionTtl?.seconds ?? 24 * 3600);
-    return {
+    this.#observed = {
       version,
-      retentionMs: Math.min(seconds * 1_000, this.#settings.retentionMs ?? Number.POSITIVE_INFINITY),
+      retentionMs: Math.min(seconds * 1_000, this.settings.retentionMs ?? Number.POSITIVE_INFINITY),
       standalone,
       priorities: !isOlder(version, PRIORITIES_SINCE),
     };
+    return this.#observed;
+  }
+
+  /** Runs a call of the adapter. What the client throws becomes an error of ours. */
+  async call<T>(run: () => Promise<T>): Promise<T> {
+    try {
+      return await run();
+    } catch (error) {
+      throw toError(error, this.settings.address);
+    }
+  }
+
+  /** Runs calls that wait at the server, which end at once when one of the signals is aborted, or the backend closes. */
+  async waiting<T>(work: (aborted: AbortSignal) => Promise<T>, ...signals: readonly (AbortSignal | undefined)[]): Promise<T> {
+    const { connection } = this.client;
+    const own = new AbortController();
+    const all = [this.#end.signal, ...signals].filter((signal) => signal !== undefined);
+    const abort = (): void => own.abort(all.find((signal) => signal.aborted)?.reason);
+    for (const signal of all) signal.addEventListener("abort", abort, { once: true });
+    if (all.some((signal) => signal.aborted)) abort();
+    try {
+      own.signal.throwIfAborted();
+      return await connection.withAbortSignal(own.signal, () => work(own.signal));
+    } catch (error) {
+      throw own.signal.aborted ? own.signal.reason : error;
+    } finally {
+      for (const signal of all) signal.removeEventListener("abort", abort);
+    }
   }
 
   async #hasStandaloneActivities(): Promise<boolean> {
@@ -81,7 +120,8 @@ export class TemporalConnection {
 
   /** For workers. */
   native(): Promise<NativeConnection> {
-    const { connect, nativeConnection } = this.#settings;
+    const { connect, nativeConnection } = this.settings;
+    if (this.#end.signal.aborted) throw this.#end.signal.reason;
     if (nativeConnection) return Promise.resolve(nativeConnection);
     installRuntime();
     this.#native ??= NativeConnection.connect(connect);
@@ -89,11 +129,16 @@ export class TemporalConnection {
     return this.#native;
   }
 
+  /** Ends what waits at the server; everything else may go on until it is closed. */
+  end(): void {
+    this.#end.abort(new BackendUnavailableError("The temporal backend was closed."));
+  }
+
   async close(): Promise<void> {
+    this.end();
     const native = await this.#native?.catch(() => undefined);
     await native?.close().catch(() => {});
-    if (!this.#connection || this.#connection === this.#settings.connection) return;
-    this.#closing = true;
+    if (!this.#connection || this.#connection === this.settings.connection) return;
     const retryInMs = this.#retryAtMs - Date.now();
     if (retryInMs > 0) await pause(retryInMs + 100);
     await this.#connection.close();
@@ -121,21 +166,4 @@ function isOlder(version: string, than: readonly number[]): boolean {
     if (mine !== part) return !(mine > part);
   }
   return false;
-}
-
-/** Whether the server may answer later. */
-export function isAway(error: unknown): boolean {
-  return AWAY.includes(grpcCode(error));
-}
-
-/** Of what gRPC answered, also where the client has wrapped it. */
-export function grpcCode(error: unknown): unknown {
-  const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } };
-  return code ?? cause?.code;
-}
-
-/** Whether the server does not know the id. */
-export function isNotFound(error: unknown): boolean {
-  const { name } = error as { name?: string };
-  return name === "WorkflowNotFoundError" || name === "ActivityNotFoundError" || grpcCode(error) === NOT_FOUND;
 }

@@ -1,4 +1,5 @@
 import { ApplicationFailure } from "@temporalio/common";
+import type { ErrorRecord } from "@task-backend/core/adapter";
 import type { FailureDetail } from "./wire.ts";
 
 /*
@@ -11,15 +12,36 @@ type Detail = FailureDetail["taskBackend"];
 export function failureOf(detail: Detail, nextRetryDelay?: number): ApplicationFailure {
   const { error } = detail;
   const failure = ApplicationFailure.create({
-    message: error.message,
-    type: error.code ?? error.name,
+    // The fields of the failure itself hold no half surrogates; the record in its details has the text as it was.
+    message: wellFormed(error.message),
+    type: wellFormed(error.code ?? error.name),
     nonRetryable: nextRetryDelay === undefined,
     details: [{ taskBackend: detail } satisfies FailureDetail],
     ...(nextRetryDelay !== undefined && { nextRetryDelay }),
   });
-  if (error.stack !== undefined) failure.stack = error.stack;
+  if (error.stack !== undefined) failure.stack = wellFormed(error.stack);
   return failure;
 }
+
+/** An unpaired half: with the flag u, pairs are one character and do not match. */
+function wellFormed(text: string): string {
+  return text.replace(/\p{Cs}/gu, "\ufffd");
+}
+
+/** Longer ones are beyond what the server can count. */
+const MAX_DELAY_MS = 3_650 * 24 * 3_600_000;
+
+/** A delay that the server takes: a number in its range, and not none, which would make a failure final. */
+export function retryDelay(delayMs: number): number {
+  return Number.isNaN(delayMs) ? 1_000 : Math.min(Math.max(Math.ceil(delayMs), 1), MAX_DELAY_MS);
+}
+
+export const NOT_HERE: ErrorRecord = {
+  name: "Error",
+  message: "This worker does not know the workflow or its version.",
+  code: "NOT_HERE",
+  retryable: true,
+};
 
 /** What one of ours says; undefined for any other failure. */
 export function detailOf(failure: unknown): Detail | undefined {

@@ -1,8 +1,6 @@
 import { createHash, randomUUID } from "node:crypto";
 import {
-  BackendUnavailableError,
   cancelledRecord,
-  TaskBackendError,
   type ErrorRecord,
   type Json,
   type RunRecord,
@@ -27,9 +25,23 @@ export function toRunId({ kind, id }: RunRef): string {
   return `${kind}:${id}`;
 }
 
+/** Undefined for what cannot be an id of Temporal, which the server would refuse to look for. */
 export function toRef(runId: string): RunRef | undefined {
   const [, kind, id] = /^(activity|workflow):(.+)$/s.exec(runId) ?? [];
-  return kind && id ? { kind: kind as RunRef["kind"], id } : undefined;
+  if (!kind || !id || Buffer.byteLength(id) > MAX_ID_BYTES || /\p{Cs}/u.test(id)) return undefined;
+  return { kind: kind as RunRef["kind"], id };
+}
+
+const MAX_ID_BYTES = 1_000;
+
+/** The workflow around a run that was submitted as an activity, by its name only. */
+export function forwardedId(activityId: string): string {
+  return `${activityId}.workflow`;
+}
+
+/** Our ids begin with the name. */
+export function nameOf(id: string): string {
+  return id.replace(/-(?:key-[0-9a-f]{40}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:\.\d+)*$/, "");
 }
 
 /** Begins with the name, for people; follows from the idempotency key, where there is one. */
@@ -172,11 +184,15 @@ function waitingAttempts({ attempt, lastStartedTime, runState }: ActivityExecuti
 }
 
 /** A workflow execution that is not settled, as a record. */
-export function workflowRecord(id: string, description: WorkflowExecutionDescription, tickFailure: Error | undefined): RunRecord {
-  const { type: name, taskQueue: queue, startTime, executionTime, historyLength } = description;
+export function workflowRecord(
+  id: string,
+  description: WorkflowExecutionDescription,
+  begun: boolean,
+  tickFailure: Error | undefined,
+): RunRecord {
+  const { type: name, taskQueue: queue, startTime, executionTime } = description;
   const submittedAtMs = startTime.getTime();
   const dueAtMs = executionTime?.getTime() ?? submittedAtMs;
-  const begun = historyLength > 2;
   const tick = detailOf(tickFailure);
   const error = tick?.status === "retrying" ? tick.error : undefined;
   const status: RunStatus = error ? "retrying" : begun ? "running" : dueAtMs > Date.now() ? "scheduled" : "pending";
@@ -190,21 +206,4 @@ export function workflowRecord(id: string, description: WorkflowExecutionDescrip
     ...(begun && { startedAtMs: dueAtMs }),
     ...(error && { error }),
   };
-}
-
-// ---- errors ----
-
-const REMEDIES: readonly (readonly [RegExp, string])[] = [
-  [/ECONNREFUSED|UNAVAILABLE|connect/i, "Start the server, or set TEMPORAL_ADDRESS to where it runs"],
-  [/ENOTFOUND|Name resolution/i, "Check the host in TEMPORAL_ADDRESS"],
-  [/UNAUTHENTICATED|PERMISSION_DENIED|unauthorized/i, "Check TEMPORAL_API_KEY, or the TLS files"],
-];
-
-/** What the client threw, with what to do about it. Errors of ours stay as they are. */
-export function toUnavailable(cause: unknown, address: string): Error {
-  if (cause instanceof TaskBackendError) return cause;
-  const { message = String(cause), cause: inner } = cause as { message?: string; cause?: { message?: string } };
-  const text = `${message}${inner?.message ? ` (${inner.message})` : ""}`;
-  const remedy = REMEDIES.find(([pattern]) => pattern.test(text))?.[1];
-  return new BackendUnavailableError(`Temporal at ${address} cannot be used: ${text}.${remedy ? ` ${remedy}.` : ""}`, { cause });
 }

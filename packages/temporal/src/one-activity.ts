@@ -82,12 +82,29 @@ export async function isTask(client: Client, id: string): Promise<boolean> {
   return meta?.kind === "task" || events.some(schedulesTask);
 }
 
+/** In an ordinary history one of the first is the start of a worker's first task. */
+const FIRST_EVENTS = 3;
+const MANY_EVENTS = 1_000;
+/** Of a workflow's task that a worker has. */
+const STARTED = 2;
+
+/** Whether a worker has taken the workflow up. Signals that came before make its history longer as well. */
+export async function hasBegun(client: Client, id: string, description: WorkflowExecutionDescription): Promise<boolean> {
+  const { raw, status, historyLength, runId } = description;
+  if (historyLength < FIRST_EVENTS) return false;
+  if (status.name === "COMPLETED" || status.name === "FAILED" || status.name === "CONTINUED_AS_NEW") return true;
+  if (raw.pendingWorkflowTask?.state === STARTED || raw.pendingActivities?.length || raw.pendingChildren?.length) return true;
+  const isStart = (event: Events[number]): boolean => Boolean(event.workflowTaskStartedEventAttributes);
+  if ((await firstEvents(client, id, runId, FIRST_EVENTS)).some(isStart)) return true;
+  return historyLength > FIRST_EVENTS && (await firstEvents(client, id, runId, MANY_EVENTS)).some(isStart);
+}
+
 type Events = NonNullable<NonNullable<Awaited<ReturnType<Client["workflowService"]["getWorkflowExecutionHistory"]>>["history"]>["events"]>;
 
-async function firstEvents(client: Client, workflowId: string, runId?: string): Promise<Events> {
+async function firstEvents(client: Client, workflowId: string, runId?: string, maximumPageSize = EVENTS): Promise<Events> {
   const { namespace } = client.options;
   const execution = { workflowId, ...(runId !== undefined && { runId }) };
-  const { history } = await client.workflowService.getWorkflowExecutionHistory({ namespace, execution, maximumPageSize: EVENTS });
+  const { history } = await client.workflowService.getWorkflowExecutionHistory({ namespace, execution, maximumPageSize });
   return history?.events ?? [];
 }
 

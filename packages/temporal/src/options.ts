@@ -26,6 +26,8 @@ export interface TemporalOptions {
   dataConverter?: DataConverter;
   /** A worker that has not been heard of for this long is lost. Default 30 s. */
   heartbeatTimeout?: Duration;
+  /** How long a connection may take to be made. Default 30 s. */
+  connectTimeout?: Duration;
   /** How long settled runs are readable; the namespace's own retention is the limit and the default. */
   retention?: Duration;
 }
@@ -39,6 +41,7 @@ export interface TemporalSettings {
   readonly nativeConnection?: NativeConnection;
   readonly dataConverter?: DataConverter;
   readonly heartbeatTimeoutMs: number;
+  readonly connectTimeoutMs: number;
   readonly retentionMs?: number;
 }
 
@@ -64,6 +67,7 @@ const schema = z.strictObject({
   nativeConnection: ready("a NativeConnection of @temporalio/worker"),
   dataConverter: ready("a DataConverter"),
   heartbeatTimeout: duration,
+  connectTimeout: duration,
   retention: duration,
 });
 
@@ -90,12 +94,26 @@ export function parseOptions(options: unknown, env: Readonly<Record<string, stri
     },
     address,
     namespace: all.namespace ?? namespace ?? "default",
+    connectTimeoutMs: Math.max(ms(all.connectTimeout ?? "30s", "connectTimeout"), 1),
     heartbeatTimeoutMs: Math.max(ms(all.heartbeatTimeout ?? "30s", "heartbeatTimeout"), 1_000),
     ...(connection && { connection: connection as Connection }),
     ...(nativeConnection && { nativeConnection: nativeConnection as NativeConnection }),
     ...(dataConverter && { dataConverter }),
     ...(all.retention !== undefined && { retentionMs: ms(all.retention, "retention") }),
   };
+}
+
+/** The options that a text can hold. The rest of the URL is the address. */
+const IN_URLS: readonly string[] = ["namespace", "apiKey", "heartbeatTimeout", "connectTimeout", "retention"];
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch (cause) {
+    throw new ConfigurationError(`TASK_BACKEND_URL of the temporal backend has the namespace "${text}", which is not properly encoded.`, {
+      cause,
+    });
+  }
 }
 
 function parseUrl(text: string): Record<string, string> {
@@ -108,8 +126,15 @@ function parseUrl(text: string): Record<string, string> {
   if (url?.protocol !== "temporal:" || url.host === "") {
     throw new ConfigurationError("TASK_BACKEND_URL of the temporal backend must be temporal://host:port/namespace.");
   }
-  const namespace = decodeURIComponent(url.pathname.slice(1));
-  return { address: url.host, ...(namespace && { namespace }), ...Object.fromEntries(url.searchParams) };
+  const namespace = decoded(url.pathname.slice(1));
+  const query = Object.fromEntries(url.searchParams);
+  const unknown = Object.keys(query).find((name) => !IN_URLS.includes(name));
+  if (unknown !== undefined) {
+    throw new ConfigurationError(
+      `TASK_BACKEND_URL of the temporal backend has "${unknown}" in its query, which is no option there; those are ${IN_URLS.join(", ")}.`,
+    );
+  }
+  return { address: url.host, ...(namespace && { namespace }), ...query };
 }
 
 type TlsPaths = { readonly [K in keyof Exclude<TemporalOptions["tls"], boolean | undefined>]: string | undefined };

@@ -2,13 +2,17 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { MAX_TIMER_MS, type WorkerHandle, type WorkerRequest, type WorkerRuntime } from "@task-backend/core/adapter";
-import { Worker } from "@temporalio/worker";
+import { Worker, type NativeConnection } from "@temporalio/worker";
 import { Activities, type Links } from "./activities.ts";
 import { Awake } from "./awake.ts";
-import type { TemporalConnection } from "./connection.ts";
-import type { TemporalSettings } from "./options.ts";
 import { STICKY_MS } from "./capabilities.ts";
+import type { TemporalConnection } from "./connection.ts";
+import { isNotFound } from "./errors.ts";
+import { toRef } from "./mapping.ts";
+import type { TemporalSettings } from "./options.ts";
 import { Gate, SharedSlots } from "./slots.ts";
+import { Ticks } from "./ticks.ts";
+import { tolerant } from "./undecodable.ts";
 import { TICK } from "./wire.ts";
 
 const WORKFLOW_SLOTS = 40;
@@ -18,72 +22,67 @@ const WORKFLOW_POLLS = 2;
 
 /** One Temporal worker a queue, on one native connection and one bundle of the interpreter. */
 export class TemporalWorker implements WorkerHandle {
-  readonly #workers: Worker[];
-  readonly #activities: Activities[];
+  readonly #workers: readonly Worker[];
+  readonly #activities: readonly Activities[];
   readonly #slots: SharedSlots;
   readonly #awake: Awake;
   readonly #tasksAreWorkflows: boolean;
-  readonly #runs: Promise<void>[] = [];
+  readonly #onStopped: () => void;
+  readonly #runs: Promise<void>[];
   #stopping = false;
   #graceTimer: NodeJS.Timeout | undefined;
   #stopped: Promise<void> | undefined;
 
-  private constructor(workers: Worker[], activities: Activities[], slots: SharedSlots, awake: Awake, tasksAreWorkflows: boolean) {
-    this.#workers = workers;
-    this.#activities = activities;
-    this.#slots = slots;
-    this.#awake = awake;
-    this.#tasksAreWorkflows = tasksAreWorkflows;
+  private constructor(queues: readonly QueueWorker[], parts: Parts, onStopped: () => void) {
+    this.#workers = queues.map(({ worker }) => worker);
+    this.#activities = queues.map(({ activities }) => activities);
+    this.#slots = parts.slots;
+    this.#awake = parts.awake;
+    this.#tasksAreWorkflows = parts.tasksAreWorkflows;
+    this.#onStopped = onStopped;
+    const { log } = parts.runtime;
+    this.#runs = this.#workers.map((worker) =>
+      worker.run().catch((error: unknown) => log.error(`A Temporal worker ended: ${(error as Error).message}`)),
+    );
   }
 
+  /** @param onStopped called once nothing of it goes on */
   static async start(
     connection: TemporalConnection,
-    settings: TemporalSettings,
     request: WorkerRequest,
     runtime: WorkerRuntime,
-    { tasksAreWorkflows, ...links }: Links & { readonly tasksAreWorkflows: boolean },
+    links: Links,
+    onStopped: () => void,
   ): Promise<TemporalWorker> {
-    const slots = new SharedSlots(Math.max(request.concurrency, request.queues.length));
-    // A supplier in JavaScript is asked before each poll: a tenth of the throughput, where there is nothing to share.
-    const shared = request.queues.length > 1 || tasksAreWorkflows;
-    const gate = new Gate(request.concurrency);
-    const awake = new Awake(settings.heartbeatTimeoutMs / 2);
-    const native = await connection.native();
-    const activities: Activities[] = [];
-    const workers = await Promise.all(
-      request.queues.map((queue) => {
-        const own = new Activities(runtime, gate, awake, links, settings.heartbeatTimeoutMs);
-        activities.push(own);
-        return Worker.create({
-          connection: native,
-          namespace: settings.namespace,
-          taskQueue: queue,
-          identity: request.name,
-          activities: { default: own.execute, [TICK]: own.tick },
-          workflowBundle: { codePath: interpreterBundle() },
-          tuner: {
-            activityTaskSlotSupplier: shared ? slots : { type: "fixed-size", numSlots: request.concurrency },
-            workflowTaskSlotSupplier: { type: "fixed-size", numSlots: WORKFLOW_SLOTS },
-            localActivityTaskSlotSupplier: { type: "fixed-size", numSlots: TICK_SLOTS },
-            nexusTaskSlotSupplier: { type: "fixed-size", numSlots: 1 },
-          },
-          // A poll that a frozen process holds takes a start with it, until its heartbeat is missed: no more of them than are needed.
-          activityTaskPollerBehavior: { type: "autoscaling", minimum: 1, initial: 1, maximum: ACTIVITY_POLLS },
-          workflowTaskPollerBehavior: { type: "simple-maximum", maximum: WORKFLOW_POLLS },
-          stickyQueueScheduleToStartTimeout: STICKY_MS,
-          // Ours ends before: attempts get the grace period, then are aborted and given back.
-          shutdownGraceTime: "365 days",
-          maxHeartbeatThrottleInterval: "1s",
-          defaultHeartbeatThrottleInterval: "1s",
-          ...(settings.dataConverter && { dataConverter: settings.dataConverter }),
-        });
-      }),
-    );
-    awake.watch();
-    const worker = new TemporalWorker(workers, activities, slots, awake, tasksAreWorkflows);
-    for (const one of workers)
-      worker.#runs.push(one.run().catch((error: unknown) => runtime.log.error(`A Temporal worker ended: ${(error as Error).message}`)));
-    return worker;
+    const { settings, observed } = connection;
+    const parts: Parts = {
+      settings,
+      request,
+      runtime,
+      links,
+      slots: new SharedSlots(Math.max(request.concurrency, request.queues.length)),
+      gate: new Gate(request.concurrency),
+      awake: new Awake(settings.heartbeatTimeoutMs / 2),
+      ticks: new Ticks(runtime, links, settings.heartbeatTimeoutMs),
+      tasksAreWorkflows: !observed.standalone,
+      native: await connection.native(),
+    };
+    const made = await Promise.allSettled(request.queues.map((queue) => queueWorker(queue, parts)));
+    const queues = made.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+    const failed = made.find((one) => one.status === "rejected");
+    if (failed || connection.closed.aborted) {
+      await Promise.allSettled(queues.map(({ worker }) => dispose(worker)));
+      throw failed?.reason ?? connection.closed.reason;
+    }
+    parts.awake.watch();
+    runtime.onStray((id) => {
+      const ref = toRef(id);
+      if (!ref) return;
+      links.wake(ref.id).catch((error: unknown) => {
+        if (!isNotFound(error)) runtime.log.warn(`Run ${id} could not be asked what it waits for: ${(error as Error).message}`);
+      });
+    });
+    return new TemporalWorker(queues, parts, onStopped);
   }
 
   healthy(): boolean {
@@ -111,7 +110,66 @@ export class TemporalWorker implements WorkerHandle {
     await Promise.all(this.#runs);
     this.#awake.close();
     clearTimeout(this.#graceTimer);
+    this.#onStopped();
   }
+}
+
+interface QueueWorker {
+  readonly worker: Worker;
+  readonly activities: Activities;
+}
+
+/** What the workers of all queues share. */
+interface Parts {
+  readonly settings: TemporalSettings;
+  readonly request: WorkerRequest;
+  readonly runtime: WorkerRuntime;
+  readonly links: Links;
+  readonly slots: SharedSlots;
+  readonly gate: Gate;
+  readonly awake: Awake;
+  readonly ticks: Ticks;
+  readonly tasksAreWorkflows: boolean;
+  readonly native: NativeConnection;
+}
+
+async function queueWorker(queue: string, parts: Parts): Promise<QueueWorker> {
+  const { settings, request, runtime, links, slots, gate, awake, ticks, tasksAreWorkflows, native } = parts;
+  const activities = new Activities(runtime, gate, awake, links, settings.heartbeatTimeoutMs);
+  // A supplier in JavaScript is asked before each poll: a tenth of the throughput, where there is nothing to share.
+  const isShared = request.queues.length > 1 || tasksAreWorkflows;
+  const worker = await Worker.create({
+    connection: native,
+    namespace: settings.namespace,
+    taskQueue: queue,
+    identity: request.name,
+    activities: { default: activities.execute, [TICK]: ticks.tick },
+    workflowBundle: { codePath: interpreterBundle() },
+    tuner: {
+      activityTaskSlotSupplier: isShared ? slots : { type: "fixed-size", numSlots: request.concurrency },
+      workflowTaskSlotSupplier: { type: "fixed-size", numSlots: WORKFLOW_SLOTS },
+      localActivityTaskSlotSupplier: { type: "fixed-size", numSlots: TICK_SLOTS },
+      nexusTaskSlotSupplier: { type: "fixed-size", numSlots: 1 },
+    },
+    // A poll that a frozen process holds takes a start with it, until its heartbeat is missed: no more of them than are needed.
+    activityTaskPollerBehavior: { type: "autoscaling", minimum: 1, initial: 1, maximum: ACTIVITY_POLLS },
+    workflowTaskPollerBehavior: { type: "simple-maximum", maximum: WORKFLOW_POLLS },
+    stickyQueueScheduleToStartTimeout: STICKY_MS,
+    // Ours ends before: attempts get the grace period, then are aborted and released.
+    shutdownGraceTime: "365 days",
+    maxHeartbeatThrottleInterval: "1s",
+    defaultHeartbeatThrottleInterval: "1s",
+    ...(settings.dataConverter && { dataConverter: settings.dataConverter }),
+  });
+  // The converter was loaded for this worker alone, and the options have no place for one that is not a file.
+  const { loadedDataConverter } = worker.options;
+  Object.assign(loadedDataConverter, { payloadConverter: tolerant(loadedDataConverter.payloadConverter) });
+  return { worker, activities };
+}
+
+/** One that was made and is not wanted: it only ends once it has run. */
+async function dispose(worker: Worker): Promise<void> {
+  await worker.runUntil(Promise.resolve());
 }
 
 /** Beside the built files, or in the build when this runs from its sources. */

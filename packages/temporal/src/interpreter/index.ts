@@ -4,47 +4,70 @@ import {
   ApplicationFailure,
   CancellationScope,
   CancelledFailure,
-  ChildWorkflowCancellationType,
-  ChildWorkflowFailure,
   condition,
   isCancellation,
+  log,
   makeContinueAsNewFunc,
-  ParentClosePolicy,
   scheduleActivity,
   scheduleLocalActivity,
   setDefaultSignalHandler,
   sleep,
-  startChild,
+  TimeoutFailure,
   workflowInfo,
 } from "@temporalio/workflow";
-import type { Command, ErrorRecord, JournalEntry, Json, RunRequest, StepOutcome } from "@task-backend/core/adapter";
-import { activityOptions, priorityOf } from "../activity-options.ts";
-import { isWorkflow, nativeOf } from "../native.ts";
-import { detailOf, failureOf } from "../failure.ts";
-import { argumentsOf, ONE_ACTIVITY, TICK, toMeta, type Meta, type TaskEnd, type TickAnswer, type TickArguments } from "../wire.ts";
+import type { Command, JournalEntry, Json } from "@task-backend/core/adapter";
+import { activityOptions } from "../activity-options.ts";
+import { failureOf } from "../failure.ts";
+import { undecodable } from "../undecodable.ts";
+import {
+  ONE_ACTIVITY,
+  readMeta,
+  TICK,
+  WAKE,
+  type Carried,
+  type Meta,
+  type TaskEnd,
+  type TickAnswer,
+  type TickArguments,
+  type Told,
+} from "../wire.ts";
+import { corrupt, tooLarge } from "./outcome.ts";
+import { Steps } from "./steps.ts";
 
 /*
  * Runs in Temporal's sandbox and serves every workflow name: the default export receives every workflow type. It keeps
  * the journal in the order of its own events, asks the tick (a local activity, in plain Node) what comes next, and
- * carries the commands out by Temporal's own means. It must stay deterministic across versions: changes go behind `patched`.
+ * carries the commands out by Temporal's own means. It must stay deterministic across versions: a change of the commands must
+ * follow from what an answer on record says, as its `rules` do, or go behind `patched`.
  */
 
 /** A tick that takes longer goes to a worker as an ordinary activity. */
 const TICK_TIMEOUT = "8s";
 const SLOW_TICK_TIMEOUT = "1h";
-/** What fits into one payload of Temporal beside the input; a fifth is left for what is not ASCII. */
+/** What fits into one payload of Temporal beside the input. */
 const MAX_CARRIED_LENGTH = 1_500_000;
-/** How many steps of one run are under way at a time: Temporal refuses more than 2,000. */
-const MAX_STEPS = 500;
 /** How long an answer is waited for that only another worker, or fixed code, has, if the journal is too large for an activity. */
 const ASK_AGAIN = "30s";
+/** The server's own limit of a timer is some hundreds of years; longer sleeps are several. Not a round number of days, which users give. */
+const MAX_TIMER_MS = 3_333.3 * 24 * 3_600_000;
 
 type Carryable = Exclude<TickAnswer, { do: "needJournal" }>;
 
-export default async function interpreter(input: Json = null, meta: Meta = {}): Promise<Json> {
+export default async function interpreter(given: unknown = null, second: unknown = {}): Promise<Json> {
+  const { workflowType } = workflowInfo();
+  const meta = readMeta(second);
+  const why = undecodable(given) ?? undecodable(second) ?? (meta ? undefined : "the second one is not task-backend's");
+  if (why !== undefined || !meta) throw corrupt(workflowType, why ?? "");
+  const input = given as Json;
   if (meta.kind === "task") return runTask(input, meta);
   const output = await new Interpreter(input, meta).run();
-  return output === IS_TASK ? runTask(input, meta) : output;
+  if (output !== IS_TASK) return output;
+  // The activity by whose name it was started runs the task.
+  return meta.forwarded ? null : runTask(input, meta);
+}
+
+function isAdded(told: Told): told is JournalEntry & { type: "fired" } {
+  return "type" in told;
 }
 
 const IS_TASK = Symbol("is a task");
@@ -72,16 +95,18 @@ class Interpreter {
   readonly #scopes = new Map<number, CancellationScope>();
   readonly #timers = new Map<number, number>();
   readonly #dedupeIds: Set<string>;
-  readonly #startedAtMs: number;
+  readonly #slots = new Steps();
+  /** Of the first workflow task, until the first answer says which time the function was told: another one at replay. */
+  #startedAtMs: number;
+  #version: string | undefined;
+  /** By which the last answer was made: 0 before the first. */
+  #rules: number;
   #fed: number;
   #commandsSeen: number;
   #cancelled: boolean;
   /** Something has happened since the last tick was asked. */
   #news = false;
   #heartbeatTimeoutMs: number | undefined;
-  /** Beyond those that may be under way. */
-  readonly #waitingSteps = new Set<() => void>();
-  #underWay = 0;
   /** Steps and child workflows under way: a history can only be continued as new between them. */
   #steps = 0;
 
@@ -89,6 +114,8 @@ class Interpreter {
     const { carried } = meta;
     this.#input = input;
     this.#meta = meta;
+    this.#version = meta.version;
+    this.#rules = meta.rules ?? 0;
     this.#journal = [...(carried?.journal ?? [])];
     this.#fed = carried?.fed ?? 0;
     this.#commandsSeen = carried?.commandsSeen ?? 0;
@@ -98,19 +125,29 @@ class Interpreter {
   }
 
   async run(): Promise<Json | typeof IS_TASK> {
-    setDefaultSignalHandler((name, ...args) => this.#signal(name, args[0] as Json, args[1] as { dedupeId?: string } | undefined));
+    setDefaultSignalHandler((name, ...args) => this.#signal(name, args));
     const outer = CancellationScope.current();
     outer.cancelRequested.catch(() => this.#cancel());
     if (outer.consideredCancelled) this.#cancel();
     return CancellationScope.nonCancellable(() => this.#loop());
   }
 
-  #signal(name: string, payload: Json | undefined, options: { dedupeId?: string } | undefined): void {
-    if (options?.dedupeId !== undefined) {
-      if (this.#dedupeIds.has(options.dedupeId)) return;
-      this.#dedupeIds.add(options.dedupeId);
+  #signal(name: string, args: readonly unknown[]): void {
+    if (name === WAKE && args.length === 0) {
+      this.#news = true;
+      return;
     }
-    this.#happened({ type: "signal", name, payload: payload ?? null, atMs: Date.now() });
+    const why = undecodable(args[0]);
+    if (why !== undefined) {
+      log.warn(`Signal "${name}" is dropped: its payload cannot be read: ${why}`);
+      return;
+    }
+    const { dedupeId } = (args[1] ?? {}) as { dedupeId?: string };
+    if (dedupeId !== undefined) {
+      if (this.#dedupeIds.has(dedupeId)) return;
+      this.#dedupeIds.add(dedupeId);
+    }
+    this.#happened({ type: "signal", name, payload: (args[0] ?? null) as Json, atMs: Date.now() });
   }
 
   #happened(entry: JournalEntry): void {
@@ -126,27 +163,58 @@ class Interpreter {
 
   async #loop(): Promise<Json | typeof IS_TASK> {
     for (const [n, dueAtMs] of this.#meta.carried?.timers ?? []) this.#time(n, dueAtMs);
-    let more = false;
+    let again = false;
     for (let first = true; ; first = false) {
-      await condition(() => first || more || this.#news);
+      await condition(() => first || again || this.#news);
       this.#news = false;
       const known = this.#journal.length;
       const result = await this.#tick(known);
       if (result.do === "task") return IS_TASK;
       this.#heartbeatTimeoutMs = result.heartbeatTimeoutMs;
+      again = this.#endsOverSignal(result, known);
+      if (again) continue;
+      const seen = this.#adopt(result, known);
       if (result.do === "wait") {
         if (this.#steps === 0 && workflowInfo().continueAsNewSuggested) await this.#continueAsNew();
-        this.#fed = known;
+        this.#fed = seen;
         for (const command of result.commands) if (command.n >= this.#commandsSeen) this.#start(command);
-        more = result.more ?? false;
+        again = result.more ?? false;
         // What was started goes to the server before more: the two together may be larger than one message.
-        if (more) await sleep(1);
+        if (again) await sleep(1);
         continue;
       }
       for (const scope of this.#scopes.values()) scope.cancel();
       if (result.do === "complete") return result.output;
       return this.#fail(result);
     }
+  }
+
+  /** Whether a signal came while the tick ran: the function sees it before it ends. A run that was cancelled ends as it is. */
+  #endsOverSignal(result: Carryable, known: number): boolean {
+    const ends = result.do === "complete" || (result.do === "settle" && result.status === "failed");
+    return ends && result.rules !== undefined && this.#journal.slice(known).some(({ type }) => type === "signal");
+  }
+
+  /** Makes the journal what the function has seen, as the answer has it on record. Answers with where it ends now. */
+  #adopt({ rules, version, startedAtMs, told }: Carryable, known: number): number {
+    this.#rules = rules ?? this.#rules;
+    this.#version ??= version;
+    this.#startedAtMs = startedAtMs ?? this.#startedAtMs;
+    if (!told) return known;
+    const sent = this.#journal.slice(this.#fed, known);
+    const seen = told.map((one): JournalEntry => {
+      if (isAdded(one)) {
+        // Its deadline had passed; Temporal's own timer comes late.
+        this.#timers.delete(one.n);
+        this.#scopes.get(one.n)?.cancel();
+        return one;
+      }
+      const [index, atMs] = one;
+      const entry = sent[index] as JournalEntry;
+      return entry.type === "command" || atMs === undefined ? entry : { ...entry, atMs };
+    });
+    this.#journal.splice(this.#fed, sent.length, ...seen);
+    return this.#fed + seen.length;
   }
 
   #fail(result: Carryable): never {
@@ -161,11 +229,11 @@ class Interpreter {
   async #tick(known: number): Promise<Carryable> {
     for (;;) {
       let result = await this.#askLocally(this.#fed, known);
-      if (result?.do === "needJournal") result = await this.#askLocally(0, known);
+      if (result?.do === "needJournal") result = await this.#askLocally(0, known, result.signalsFirst);
       if (result && result.do !== "retry" && result.do !== "release" && result.do !== "needJournal") return result;
       // Another worker, or fixed code, has to answer: an ordinary activity is asked again without adding to the history.
       const asked = this.#arguments(0, known);
-      if (JSON.stringify(asked).length < MAX_CARRIED_LENGTH) return this.#askOthers(asked);
+      if (this.#sizeOf(asked) < MAX_CARRIED_LENGTH) return this.#askOthers(asked);
       await sleep(ASK_AGAIN);
     }
   }
@@ -179,21 +247,20 @@ class Interpreter {
   }
 
   /** Undefined when the tick took too long for a local activity. */
-  async #askLocally(from: number, known: number): Promise<TickAnswer | undefined> {
+  async #askLocally(from: number, known: number, signalsFirst?: boolean): Promise<TickAnswer | undefined> {
     try {
-      return await scheduleLocalActivity<TickAnswer>(TICK, [this.#arguments(from, known)], {
-        startToCloseTimeout: TICK_TIMEOUT,
-        retry: { maximumAttempts: 1 },
-      });
+      const asked = { ...this.#arguments(from, known), ...(signalsFirst && { signalsFirst: true as const }) };
+      return await scheduleLocalActivity<TickAnswer>(TICK, [asked], { startToCloseTimeout: TICK_TIMEOUT, retry: { maximumAttempts: 1 } });
     } catch (error) {
-      if (error instanceof ActivityFailure) return undefined;
+      // At replay the SDK gives what was on record as it is, and not as the cause of an ActivityFailure.
+      if (error instanceof ActivityFailure || error instanceof TimeoutFailure || error instanceof ApplicationFailure) return undefined;
       throw error;
     }
   }
 
   #arguments(from: number, known: number): TickArguments {
-    const { workflowId, workflowType, taskQueue } = workflowInfo();
-    const { kind, version, headers = {} } = this.#meta;
+    const { workflowId, workflowType, taskQueue, priority, historyLength } = workflowInfo();
+    const { kind, headers = {} } = this.#meta;
     return {
       workflowId,
       name: workflowType,
@@ -203,10 +270,20 @@ class Interpreter {
       startedAtMs: this.#startedAtMs,
       entries: this.#journal.slice(from, known),
       from,
+      acted: this.#fed,
       commandsSeen: this.#commandsSeen,
-      ...(version !== undefined && { version }),
-      ...(kind === undefined && { undecided: true as const }),
+      timers: [...this.#timers],
+      events: historyLength,
+      ...(priority?.priorityKey !== undefined && { priorityKey: priority.priorityKey }),
+      ...(this.#version !== undefined && { version: this.#version }),
+      ...(kind === undefined && this.#rules === 0 && { undecided: true as const }),
     };
+  }
+
+  /** In bytes; the answers of the first rules were decided by characters. */
+  #sizeOf(value: unknown): number {
+    const text = JSON.stringify(value);
+    return this.#rules === 0 ? text.length : new TextEncoder().encode(text).length;
   }
 
   // ---- commands ----
@@ -216,7 +293,12 @@ class Interpreter {
     this.#journal.push({ type: "command", n: command.n, key: command.key });
     switch (command.do) {
       case "run":
-        return this.#step(command.n, command.run);
+        this.#steps++;
+        return this.#within(command.n, async () => {
+          const outcome = await this.#slots.run(command.n, command.run, this.#heartbeatTimeoutMs);
+          this.#steps--;
+          this.#happened({ type: "settled", n: command.n, atMs: Date.now(), outcome });
+        });
       case "sleep":
         return this.#time(command.n, command.untilMs);
       case "await":
@@ -230,74 +312,12 @@ class Interpreter {
   #time(n: number, dueAtMs: number): void {
     this.#timers.set(n, dueAtMs);
     this.#within(n, async () => {
-      await sleep(Math.max(dueAtMs - Date.now(), 1));
-      this.#happened({ type: "fired", n, atMs: Date.now() });
-    });
-  }
-
-  #step(n: number, run: RunRequest): void {
-    this.#steps++;
-    this.#within(n, async () => {
-      let outcome: StepOutcome;
-      try {
-        const output = await this.#inTurn(() => (isWorkflow(run) ? this.#child(n, run) : this.#activity(n, run)));
-        outcome = { status: "completed", output };
-      } catch (error) {
-        outcome = outcomeOf(run.name, error);
+      for (let leftMs = Infinity; leftMs > MAX_TIMER_MS;) {
+        leftMs = dueAtMs - Date.now();
+        await sleep(Math.max(Math.min(leftMs, MAX_TIMER_MS), 1));
       }
-      this.#steps--;
-      this.#happened({ type: "settled", n, atMs: Date.now(), outcome });
+      this.#happened({ type: "fired", n, atMs: Date.now(), dueMs: dueAtMs });
     });
-  }
-
-  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#underWay < MAX_STEPS) this.#underWay++;
-    else await this.#turn();
-    try {
-      return await work();
-    } finally {
-      const [next] = this.#waitingSteps;
-      if (next) next();
-      else this.#underWay--;
-    }
-  }
-
-  /** Resolves with the place of a step that has ended. */
-  #turn(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const begin = (): void => {
-        this.#waitingSteps.delete(begin);
-        resolve();
-      };
-      this.#waitingSteps.add(begin);
-      CancellationScope.current().cancelRequested.catch((error: unknown) => {
-        this.#waitingSteps.delete(begin);
-        reject(error);
-      });
-    });
-  }
-
-  #activity(n: number, run: RunRequest): Promise<Json> {
-    return scheduleActivity<Json>(run.name, argumentsOf(run.input, toMeta(run)), {
-      ...activityOptions(run, this.#heartbeatTimeoutMs),
-      ...nativeOf(run).activity,
-      activityId: `${n}`,
-      taskQueue: run.queue,
-      cancellationType: ActivityCancellationType.TRY_CANCEL,
-    });
-  }
-
-  async #child(n: number, run: RunRequest): Promise<Json> {
-    const child = await startChild(run.name, {
-      ...nativeOf(run).workflow,
-      workflowId: `${workflowInfo().workflowId}.${n}`,
-      taskQueue: run.queue,
-      args: argumentsOf(run.input, toMeta(run)),
-      parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
-      cancellationType: ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
-      priority: priorityOf(run.priority),
-    });
-    return (await child.result()) as Json;
   }
 
   /** Runs something that a command can cancel. */
@@ -317,7 +337,7 @@ class Interpreter {
 
   /** Between two steps, before the commands of the last tick are on record: the next history asks for them again. */
   async #continueAsNew(): Promise<never> {
-    const carried = {
+    const carried: Carried = {
       journal: this.#journal,
       fed: this.#fed,
       commandsSeen: this.#commandsSeen,
@@ -326,31 +346,10 @@ class Interpreter {
       dedupeIds: [...this.#dedupeIds],
       cancelled: this.#cancelled,
     };
-    if (JSON.stringify(carried).length > MAX_CARRIED_LENGTH) throw tooLarge();
+    if (this.#sizeOf(carried) > MAX_CARRIED_LENGTH) throw tooLarge(MAX_CARRIED_LENGTH);
     const { workflowType } = workflowInfo();
-    return makeContinueAsNewFunc<typeof interpreter>({ workflowType })(this.#input, { ...this.#meta, carried });
+    const { rules: _, version: __, ...rest } = this.#meta;
+    const decided = { ...(this.#rules > 0 && { rules: this.#rules }), ...(this.#version !== undefined && { version: this.#version }) };
+    return makeContinueAsNewFunc<typeof interpreter>({ workflowType })(this.#input, { ...rest, ...decided, carried });
   }
-}
-
-function tooLarge(): ApplicationFailure {
-  const message = `The journal of this workflow has outgrown one payload (${MAX_CARRIED_LENGTH} characters); give parts of it to workflows of their own.`;
-  const error: ErrorRecord = { name: "JournalTooLargeError", message, code: "JOURNAL_TOO_LARGE", retryable: false };
-  return failureOf({ status: "failed", attempts: 1, error });
-}
-
-/** A failure of Temporal as the outcome of a step. The record of a cancelled one, which has no code yet, is written by the tick. */
-function outcomeOf(step: string, error: unknown): StepOutcome {
-  if (isCancellation(error) || (error instanceof ActivityFailure && error.retryState === "CANCEL_REQUESTED"))
-    return { status: "cancelled", error: { name: step, message: "", code: "", retryable: false } };
-  const cause = error instanceof ActivityFailure || error instanceof ChildWorkflowFailure ? error.cause : error;
-  if (cause instanceof ApplicationFailure) {
-    const ours = detailOf(cause);
-    if (ours) return { status: ours.status as "failed" | "timed_out" | "cancelled", error: ours.error };
-    return {
-      status: "failed",
-      error: { name: cause.type ?? "Error", message: cause.message, code: cause.type ?? "TASK_FAILED", retryable: false },
-    };
-  }
-  const { name = "Error", message = String(cause) } = cause as Partial<Error>;
-  return { status: "failed", error: { name, message, code: "ENGINE_FAILED", retryable: false } };
 }
