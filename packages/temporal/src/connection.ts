@@ -4,7 +4,7 @@ import { BackendUnavailableError, ConfigurationError } from "@task-backend/core/
 import { Client, Connection, defaultGrpcRetryOptions, makeGrpcRetryInterceptor, type GrpcRetryOptions } from "@temporalio/client";
 import { NativeConnection, Runtime, DefaultLogger } from "@temporalio/worker";
 import type { Observed } from "./capabilities.ts";
-import { grpcCode, isNotFound, toError, UNIMPLEMENTED } from "./errors.ts";
+import { grpcCode, isAway, isNotFound, toError, UNIMPLEMENTED } from "./errors.ts";
 import type { TemporalSettings } from "./options.ts";
 
 /** From this version on priorities are on; no bit of the server tells. */
@@ -12,6 +12,10 @@ const PRIORITIES_SINCE = [1, 31, 2] as const;
 
 const RETRIES = defaultGrpcRetryOptions();
 const MAX_RETRY_DELAY_MS = 1_000;
+/** How long the native connection and its workers may take to end. */
+const CLOSE_MS = 5_000;
+/** After which a server that is away is asked again. */
+const AWAY_MS = 200;
 
 /** The client of a backend, and the native connection that its workers share. */
 export class TemporalConnection {
@@ -60,7 +64,7 @@ export class TemporalConnection {
     // Made before it is connected: what is closed meanwhile must be closed with it.
     const interceptors = [makeGrpcRetryInterceptor(this.#retries)];
     this.#connection = this.settings.connection ?? Connection.lazy({ ...connect, connectTimeout: connectTimeoutMs, interceptors });
-    await this.#connection.ensureConnected();
+    await this.#reach(this.#connection);
     this.#client = new Client({ connection: this.#connection, namespace, ...(dataConverter && { dataConverter }) });
     const service = this.#connection.workflowService;
     const described = await service.describeNamespace({ namespace }).catch((error: unknown) => {
@@ -109,6 +113,26 @@ export class TemporalConnection {
     }
   }
 
+  /** The SDK's own way to connect has a timer that outlives the end of the connection. */
+  async #reach(connection: Connection): Promise<void> {
+    const deadlineMs = Date.now() + this.settings.connectTimeoutMs;
+    const { signal } = this.#end;
+    for (;;) {
+      try {
+        return await this.#ask(connection, deadlineMs);
+      } catch (error) {
+        if (signal.aborted || !isAway(error) || Date.now() >= deadlineMs) throw error;
+        await pause(AWAY_MS, undefined, { signal });
+      }
+    }
+  }
+
+  async #ask(connection: Connection, deadlineMs: number): Promise<void> {
+    const { signal } = this.#end;
+    signal.throwIfAborted();
+    await connection.withDeadline(deadlineMs, () => connection.withAbortSignal(signal, () => connection.workflowService.getSystemInfo({})));
+  }
+
   async #hasStandaloneActivities(): Promise<boolean> {
     try {
       await this.client.activity.getHandle("task-backend-probe").describe();
@@ -119,13 +143,19 @@ export class TemporalConnection {
   }
 
   /** For workers. */
-  native(): Promise<NativeConnection> {
+  async native(): Promise<NativeConnection> {
     const { connect, nativeConnection } = this.settings;
-    if (this.#end.signal.aborted) throw this.#end.signal.reason;
-    if (nativeConnection) return Promise.resolve(nativeConnection);
-    installRuntime();
-    this.#native ??= NativeConnection.connect(connect);
-    this.#native.catch(() => (this.#native = undefined));
+    if (nativeConnection) return nativeConnection;
+    const { signal } = this.#end;
+    if (!this.#native) {
+      // The native one cannot be told to stop trying: it begins only when the server answers.
+      if (this.#connection) await this.#ask(this.#connection, Date.now() + this.settings.connectTimeoutMs);
+      signal.throwIfAborted();
+      installRuntime();
+      const native = NativeConnection.connect(connect);
+      this.#native = native;
+      native.catch(() => (this.#native = undefined));
+    }
     return this.#native;
   }
 
@@ -134,10 +164,16 @@ export class TemporalConnection {
     this.#end.abort(new BackendUnavailableError("The temporal backend was closed."));
   }
 
-  async close(): Promise<void> {
+  /** @param users end before the native connection does */
+  async close(users: Promise<unknown>): Promise<void> {
     this.end();
-    const native = await this.#native?.catch(() => undefined);
-    await native?.close().catch(() => {});
+    const native = this.#native;
+    const ended = users
+      .then(() => native)
+      .then((connection) => connection?.close())
+      .catch(() => {});
+    // One that does not answer may take long: it is closed when it does.
+    await Promise.race([ended, pause(CLOSE_MS, undefined, { ref: false })]);
     if (!this.#connection || this.#connection === this.settings.connection) return;
     const retryInMs = this.#retryAtMs - Date.now();
     if (retryInMs > 0) await pause(retryInMs + 100);

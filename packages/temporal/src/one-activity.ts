@@ -86,14 +86,14 @@ export async function isTask(client: Client, id: string): Promise<boolean> {
 const FIRST_EVENTS = 3;
 const MANY_EVENTS = 1_000;
 /** Of a workflow's task that a worker has. */
-const STARTED = 2;
+const STARTED: number = 2;
 
 /** Whether a worker has taken the workflow up. Signals that came before make its history longer as well. */
 export async function hasBegun(client: Client, id: string, description: WorkflowExecutionDescription): Promise<boolean> {
   const { raw, status, historyLength, runId } = description;
   if (historyLength < FIRST_EVENTS) return false;
   if (status.name === "COMPLETED" || status.name === "FAILED" || status.name === "CONTINUED_AS_NEW") return true;
-  if (raw.pendingWorkflowTask?.state === STARTED || raw.pendingActivities?.length || raw.pendingChildren?.length) return true;
+  if (Number(raw.pendingWorkflowTask?.state) === STARTED || raw.pendingActivities?.length || raw.pendingChildren?.length) return true;
   const isStart = (event: Events[number]): boolean => Boolean(event.workflowTaskStartedEventAttributes);
   if ((await firstEvents(client, id, runId, FIRST_EVENTS)).some(isStart)) return true;
   return historyLength > FIRST_EVENTS && (await firstEvents(client, id, runId, MANY_EVENTS)).some(isStart);

@@ -85,7 +85,7 @@ export class Ticks {
       return this.#ask({ ...tick, signalsFirst: true });
     }
     return {
-      ...(result.do === "wait" ? { do: "wait", ...firstOf(withoutCancelled(result.commands)) } : result),
+      ...(result.do === "wait" ? waiting(result.commands) : result),
       rules: RULES,
       heartbeatTimeoutMs: this.#heartbeatTimeoutMs,
       ...(tick.version === undefined && version !== undefined && { version }),
@@ -149,6 +149,14 @@ function isArrival({ type }: JournalEntry): boolean {
 function completed(entry: JournalEntry): JournalEntry {
   if (entry.type !== "settled" || entry.outcome.status !== "cancelled" || entry.outcome.error.code !== "") return entry;
   return { ...entry, outcome: { status: "cancelled", error: cancelledRecord(entry.outcome.error.name) } };
+}
+
+function waiting(all: readonly Command[]): Pick<TickAnswer, "more" | "due"> & { do: "wait"; commands: readonly Command[] } {
+  const { commands, more } = firstOf(withoutCancelled(all));
+  const nowMs = Date.now();
+  const isDue = (command: Command): boolean => "untilMs" in command && command.untilMs !== undefined && command.untilMs <= nowMs;
+  const due = commands.filter(isDue).map(({ n }) => n);
+  return { do: "wait", commands, ...(more && { more }), ...(due.length > 0 && { due }) };
 }
 
 /** What is cancelled in the tick that asked for it never starts: what stands in its place does nothing. */

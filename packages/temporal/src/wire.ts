@@ -138,6 +138,8 @@ export type TickAnswer = (TickResult | { readonly do: "task" }) & {
   readonly heartbeatTimeoutMs?: number;
   /** There are more commands than one answer may hold: ask again. */
   readonly more?: true;
+  /** Numbers of its commands whose time had come already when it was given: no timer of the server is needed, which comes late. */
+  readonly due?: readonly number[];
   /** The version that took up a run which was submitted by its name only. */
   readonly version?: string;
   /** The time that the function was told it began at. */

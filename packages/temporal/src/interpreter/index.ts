@@ -177,7 +177,7 @@ class Interpreter {
       if (result.do === "wait") {
         if (this.#steps === 0 && workflowInfo().continueAsNewSuggested) await this.#continueAsNew();
         this.#fed = seen;
-        for (const command of result.commands) if (command.n >= this.#commandsSeen) this.#start(command);
+        for (const command of result.commands) if (command.n >= this.#commandsSeen) this.#start(command, result.due?.includes(command.n));
         again = result.more ?? false;
         // What was started goes to the server before more: the two together may be larger than one message.
         if (again) await sleep(1);
@@ -288,7 +288,7 @@ class Interpreter {
 
   // ---- commands ----
 
-  #start(command: Command): void {
+  #start(command: Command, isDue = false): void {
     this.#commandsSeen++;
     this.#journal.push({ type: "command", n: command.n, key: command.key });
     switch (command.do) {
@@ -300,10 +300,12 @@ class Interpreter {
           this.#happened({ type: "settled", n: command.n, atMs: Date.now(), outcome });
         });
       case "sleep":
-        return this.#time(command.n, command.untilMs);
-      case "await":
-        if (command.untilMs !== undefined) this.#time(command.n, command.untilMs);
-        return;
+      case "await": {
+        const { n, untilMs } = command;
+        if (untilMs === undefined) return;
+        if (!isDue) return this.#time(n, untilMs);
+        return this.#happened({ type: "fired", n, atMs: untilMs, dueMs: untilMs });
+      }
       case "cancel":
         this.#scopes.get(command.of)?.cancel();
     }
