@@ -97,8 +97,10 @@ export class TemporalConnection {
 
   /** Runs calls that wait at the server, which end at once when one of the signals is aborted, or the backend closes. */
   async waiting<T>(work: (aborted: AbortSignal) => Promise<T>, ...signals: readonly (AbortSignal | undefined)[]): Promise<T> {
-    const { connection } = this.client;
+    const connection = this.#connection ?? this.client.connection;
+    // Its own, because the SDK adds a listener with each call and removes none.
     const own = new AbortController();
+    setMaxListeners(0, own.signal);
     const all = [this.#end.signal, ...signals].filter((signal) => signal !== undefined);
     const abort = (): void => own.abort(all.find((signal) => signal.aborted)?.reason);
     for (const signal of all) signal.addEventListener("abort", abort, { once: true });
@@ -119,7 +121,8 @@ export class TemporalConnection {
     const { signal } = this.#end;
     for (;;) {
       try {
-        return await this.#ask(connection, deadlineMs);
+        await this.#ask(connection, deadlineMs);
+        return;
       } catch (error) {
         if (signal.aborted || !isAway(error) || Date.now() >= deadlineMs) throw error;
         await pause(AWAY_MS, undefined, { signal });
@@ -127,10 +130,8 @@ export class TemporalConnection {
     }
   }
 
-  async #ask(connection: Connection, deadlineMs: number): Promise<void> {
-    const { signal } = this.#end;
-    signal.throwIfAborted();
-    await connection.withDeadline(deadlineMs, () => connection.withAbortSignal(signal, () => connection.workflowService.getSystemInfo({})));
+  #ask(connection: Connection, deadlineMs: number): Promise<unknown> {
+    return this.waiting(() => connection.withDeadline(deadlineMs, () => connection.workflowService.getSystemInfo({})));
   }
 
   async #hasStandaloneActivities(): Promise<boolean> {
@@ -143,20 +144,23 @@ export class TemporalConnection {
   }
 
   /** For workers. */
-  async native(): Promise<NativeConnection> {
-    const { connect, nativeConnection } = this.settings;
-    if (nativeConnection) return nativeConnection;
-    const { signal } = this.#end;
+  native(): Promise<NativeConnection> {
+    const { nativeConnection } = this.settings;
+    if (nativeConnection) return Promise.resolve(nativeConnection);
     if (!this.#native) {
-      // The native one cannot be told to stop trying: it begins only when the server answers.
-      if (this.#connection) await this.#ask(this.#connection, Date.now() + this.settings.connectTimeoutMs);
-      signal.throwIfAborted();
-      installRuntime();
-      const native = NativeConnection.connect(connect);
-      this.#native = native;
-      native.catch(() => (this.#native = undefined));
+      this.#native = this.#connectNative();
+      this.#native.catch(() => (this.#native = undefined));
     }
     return this.#native;
+  }
+
+  /** It cannot be told to stop trying: it begins only when the server answers. */
+  async #connectNative(): Promise<NativeConnection> {
+    const { connect, connectTimeoutMs } = this.settings;
+    if (this.#connection) await this.#ask(this.#connection, Date.now() + connectTimeoutMs);
+    this.#end.signal.throwIfAborted();
+    installRuntime();
+    return NativeConnection.connect(connect);
   }
 
   /** Ends what waits at the server; everything else may go on until it is closed. */

@@ -51,25 +51,21 @@ async function watch(
     isCancelled = true;
     await handle.cancel();
   };
-  const beating = connection.waiting(
-    async (aborted) => {
-      while (!aborted.aborted) {
-        try {
-          await activity.heartbeat(taskToken, beat);
-        } catch (error) {
-          if ((error as Error).name === "ActivityCancelledError") await cancel().catch(() => (isCancelled = false));
-          else if (isNotFound(error)) {
-            // It was ended from Temporal's side, or another worker has it by now.
-            if ((await runs.activity(activityId).describe()).status !== "RUNNING") await cancel();
-            return end.abort(error);
-          }
+  const beating = (async (): Promise<void> => {
+    while (![end.signal, stopped, connection.closed].some(({ aborted }) => aborted)) {
+      try {
+        await activity.heartbeat(taskToken, beat);
+      } catch (error) {
+        if ((error as Error).name === "ActivityCancelledError") await cancel().catch(() => (isCancelled = false));
+        else if (isNotFound(error)) {
+          // It was ended from Temporal's side, or another worker has it by now.
+          if ((await runs.activity(activityId).describe()).status !== "RUNNING") await cancel();
+          return end.abort(error);
         }
-        await pause(BEAT_MS, undefined, { ref: false, signal: aborted });
       }
-    },
-    stopped,
-    end.signal,
-  );
+      await pause(BEAT_MS, undefined, { ref: false, signal: end.signal });
+    }
+  })();
   beating.catch(() => {});
   try {
     const output = ((await connection.waiting(() => handle.result(), stopped, end.signal)) ?? null) as Json;
