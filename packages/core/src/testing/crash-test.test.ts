@@ -126,7 +126,7 @@ test("a variable that outlives the crash is caught, also where the result is the
     },
   });
   await expect(crashTest(cached, null, { tasks })).rejects.toThrow(
-    /Seed 1, crash before tick 1 of 3: .*asked for wf\.run\(step\) with input #\S+ with call 0, and without the crash for wf\.run\(step\).*outlives the function/s,
+    /Seed 1, crash before tick 1 of 3: .*made call 0, wf\.run\(step\) with input #\S+, which without the crash was wf\.run\(step\) .*outlives the function/s,
   );
 });
 

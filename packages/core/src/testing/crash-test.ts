@@ -128,20 +128,23 @@ const RULE = "Between wf calls use no clock, randomness or I/O, and no variable 
 function compare({ name }: Definition, seed: number, crashAt: number, expected: Simulation, actual: Simulation): void {
   const where = `Seed ${seed}, crash before tick ${crashAt} of ${expected.ticks}`;
   if (actual.result.do === "retry") throw new CrashTestError(seed, `${where}: ${actual.result.error.message}`);
+  const how = differenceBetween(expected, actual);
+  if (how !== undefined) throw new CrashTestError(seed, `${where}: workflow "${name}" ${how}. ${RULE}`);
+}
+
+/** The first call that is another one, or else the end. */
+function differenceBetween(expected: Simulation, actual: Simulation): string | undefined {
   const [calls, before] = [callsOf(actual.journal), callsOf(expected.journal)];
-  const n = before.findIndex((call, index) => calls[index] !== call);
-  const differs = n >= 0 ? n : calls.length > before.length ? before.length : undefined;
-  if (differs !== undefined) {
-    const [got, want] = [calls[differs], before[differs]].map((call) => (call === undefined ? "nothing more" : describeCall(call)));
-    throw new CrashTestError(
-      seed,
-      `${where}: workflow "${name}" asked for ${got} with call ${differs}, and without the crash for ${want}. ${RULE}`,
-    );
+  const ended = actual.waitsFor === undefined ? `ended with ${describe(actual.result)}` : `waits for ${actual.waitsFor}`;
+  for (let n = 0; n < Math.max(calls.length, before.length); n++) {
+    const [call, then] = [calls[n], before[n]];
+    if (call === then) continue;
+    if (call === undefined) return `${ended} and made no call ${n}, which without the crash was ${describeCall(then as string)}`;
+    if (then === undefined) return `made call ${n}, ${describeCall(call)}, and without the crash ended with ${describe(expected.result)}`;
+    return `made call ${n}, ${describeCall(call)}, which without the crash was ${describeCall(then)}`;
   }
-  const [got, want] = [describe(actual.result), describe(expected.result)];
-  if (want === got && actual.waitsFor === undefined) return;
-  const ended = actual.waitsFor === undefined ? `ended with ${got}` : `waits for ${actual.waitsFor}`;
-  throw new CrashTestError(seed, `${where}: workflow "${name}" ${ended}, and without the crash ended with ${want}. ${RULE}`);
+  const same = actual.waitsFor === undefined && describe(actual.result) === describe(expected.result);
+  return same ? undefined : `${ended}, and without the crash ended with ${describe(expected.result)}`;
 }
 
 /** What the function asked for, in order, each with its input. */
