@@ -1,6 +1,7 @@
 export { createBackend, type BackendOptions, type Submission, type SubmitOptions, type TaskBackend } from "./submit/backend.ts";
 export { chain, type ChainOptions } from "./define/chain.ts";
-export { defineConfig, readConfiguration, type ConfigFile, type Configuration, type ConfigurationInput } from "./config/configuration.ts";
+export { readConfiguration, type Configuration, type ConfigurationInput } from "./config/configuration.ts";
+export { defineConfig, type ConfigFile } from "./config/config-file.ts";
 export { dag, type DagNodes } from "./define/dag.ts";
 export type { Definition, Runnable, TaskDefinition, TaskPolicy, TaskRef, WorkflowDefinition } from "./define/definition.ts";
 export type { Duration } from "./values/duration.ts";

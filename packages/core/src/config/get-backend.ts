@@ -1,9 +1,10 @@
 import { createBackend, type BackendOptions, type TaskBackend } from "../submit/backend.ts";
 import { checkLogger, checkOptions } from "../define/checks.ts";
-import { InvalidArgumentError } from "../values/errors.ts";
+import { ConfigurationError, InvalidArgumentError } from "../values/errors.ts";
+import { guardedLogger, stderrLogger } from "../values/log.ts";
 import { readConfiguration, type ConfigurationInput } from "./configuration.ts";
 import { loadAdapter } from "./load-adapter.ts";
-import { guardedLogger, stderrLogger } from "../values/log.ts";
+import { withoutSecrets } from "./redact.ts";
 
 /** What `getBackend` takes; each is over its variable, and that over the configuration file. */
 export interface GetBackendOptions extends BackendOptions, Pick<ConfigurationInput, "config"> {
@@ -13,10 +14,17 @@ export interface GetBackendOptions extends BackendOptions, Pick<ConfigurationInp
   url?: string;
   /** The adapter's own options. */
   options?: unknown;
+  /**
+   * Makes the new backend the one that `getBackend()` without arguments gives in this process, until it is closed; refused
+   * while there is another. Default false.
+   */
+  shared?: boolean;
 }
 
+const OPTIONS = ["type", "url", "options", "retention", "tasks", "config", "callTimeout", "log", "shared"];
 const SHARED = Symbol.for("task-backend.shared-backend");
-const shared = globalThis as { [SHARED]?: Promise<TaskBackend> | undefined };
+/** One for the process, whichever copy of the package made it. */
+const holder = globalThis as { [SHARED]?: Promise<TaskBackend> | undefined };
 
 /**
  * The backend that the configuration names. Without arguments it is the one of this process, made once and shared
@@ -26,34 +34,46 @@ const shared = globalThis as { [SHARED]?: Promise<TaskBackend> | undefined };
  * const backend = await getBackend();
  * const run = await backend.submit(resize, { url, width: 320 });
  */
-export function getBackend(options?: GetBackendOptions): Promise<TaskBackend> {
-  if (options) return connect(options, () => {});
-  shared[SHARED] ??= connect({}, () => (shared[SHARED] = undefined)).catch((error: unknown) => {
-    shared[SHARED] = undefined;
-    throw error;
-  });
-  return shared[SHARED];
-}
-
-const OPTIONS = ["type", "url", "options", "config", "retention", "tasks", "callTimeout", "log"];
-
-async function connect(options: GetBackendOptions, onClose: () => void): Promise<TaskBackend> {
+export async function getBackend(options?: GetBackendOptions): Promise<TaskBackend> {
+  if (!options) return (holder[SHARED] ??= share({}));
   checkOptions(options, OPTIONS, "The options of getBackend", InvalidArgumentError);
   checkLogger(options.log);
+  if (options.shared !== true) return connect(options, () => {});
+  if (holder[SHARED]) {
+    throw new ConfigurationError(
+      "getBackend({ shared: true }) was called while this process has a shared backend; call it first, or close that one.",
+    );
+  }
+  return (holder[SHARED] = share(options));
+}
+
+/** A backend that makes room for the next when it could not be had, and when it is closed. */
+function share(options: GetBackendOptions): Promise<TaskBackend> {
+  const free = (): void => {
+    if (holder[SHARED] === sharing) holder[SHARED] = undefined;
+  };
+  const sharing: Promise<TaskBackend> = connect(options, free).catch((error: unknown) => {
+    free();
+    throw error;
+  });
+  return sharing;
+}
+
+async function connect(options: GetBackendOptions, onClose: () => void): Promise<TaskBackend> {
   const { callTimeout } = options;
   const log = guardedLogger(options.log ?? stderrLogger());
   const configuration = await readConfiguration(options, process.env, process.cwd());
   if (configuration.typeFrom === "the default") log.info("TASK_BACKEND_TYPE is not set: using sqlite");
-  const adapter = await loadAdapter(configuration, process.env, log);
-  const { retention, tasks } = configuration;
-  return createBackend(
-    adapter,
-    {
-      log,
-      ...(callTimeout !== undefined && { callTimeout }),
-      ...(retention !== undefined && { retention }),
-      ...(tasks && { tasks }),
-    },
-    onClose,
-  );
+  const { retention, tasks, url } = configuration;
+  const own: BackendOptions = {
+    log,
+    ...(callTimeout !== undefined && { callTimeout }),
+    ...(retention !== undefined && { retention }),
+    ...(tasks && { tasks }),
+  };
+  try {
+    return await createBackend(await loadAdapter(configuration, process.env, log), own, onClose);
+  } catch (error) {
+    throw withoutSecrets(error, url);
+  }
 }

@@ -1,8 +1,10 @@
-import { statSync } from "node:fs";
-import { relative, resolve } from "node:path";
+import { readdirSync, statSync } from "node:fs";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import { glob, isDynamicPattern } from "tinyglobby";
 import { isDefinition, type Definition } from "../define/definition.ts";
 import { ConfigurationError } from "../values/errors.ts";
+import { nearest } from "../define/checks.ts";
+import { whyOf } from "./load-failure.ts";
 import { importModule, isPath, MissingModule } from "./load-module.ts";
 
 /** The definitions that one module exports. */
@@ -14,7 +16,8 @@ export interface LoadedModule {
 
 /**
  * Loads definitions from the exports of modules, TypeScript included.
- * @param names files, folders of them by glob (`"./tasks/**.ts"`), or packages that export tasks
+ * @param names files, folders of them by glob (`"./tasks/**.ts"`), or packages that export tasks; what exists under exactly
+ * the name that is given is no glob, so that folders may be named `(group)` or `[slug]`
  * @param root relative paths and packages are resolved from here
  * @throws ConfigurationError for a name that leads to no module, a module that fails to load, or one without definitions
  */
@@ -27,14 +30,22 @@ export async function loadDefinitions(names: readonly string[], root: string): P
 }
 
 async function expand(name: string, root: string): Promise<string[]> {
-  if (isDynamicPattern(name)) {
-    const files = await glob(name, { cwd: root, absolute: true, ignore: ["**/node_modules/**", "**/*.d.ts"] });
-    if (files.length === 0)
-      throw new ConfigurationError(`No file matches "${name}" in ${root}; give the path of a module that exports tasks.`);
-    return files.sort().map((file) => `./${relative(root, file)}`);
-  }
   // `tasks.ts` is a file when there is one; `tasks` may be a package.
-  return [isPath(name) || !isFile(resolve(root, name)) ? name : `./${name}`];
+  if (isFile(resolve(root, name))) return [isPath(name) ? name : `./${name}`];
+  const { folder, pattern } = split(name, root);
+  if (!isDynamicPattern(pattern)) return [name];
+  const files = await glob(pattern, { cwd: folder, absolute: true, ignore: ["**/node_modules/**", "**/*.d.ts", "**/*.d.[cm]ts"] });
+  if (files.length === 0)
+    throw new ConfigurationError(`No file matches "${name}" in ${root}; give the path of a module that exports tasks.`);
+  return files.sort().map((file) => `./${relative(root, file)}`);
+}
+
+/** The folders in front of a pattern that exist under exactly those names, and what is left of it. */
+function split(name: string, root: string): { readonly folder: string; readonly pattern: string } {
+  const parts = name.split("/");
+  let known = 0;
+  while (known < parts.length && isFolder(resolve(root, `${parts.slice(0, known + 1).join("/")}/`))) known++;
+  return { folder: resolve(root, `${parts.slice(0, known).join("/")}${known > 0 ? "/" : ""}`), pattern: parts.slice(known).join("/") };
 }
 
 async function load(source: string, root: string): Promise<Definition[]> {
@@ -42,12 +53,8 @@ async function load(source: string, root: string): Promise<Definition[]> {
   try {
     exports = await importModule(source, root);
   } catch (cause) {
-    if (!(cause instanceof MissingModule))
-      throw new ConfigurationError(`Module "${source}" failed to load: ${(cause as Error).message}`, { cause });
-    const remedy = isPath(source)
-      ? "check the path, relative to the working folder"
-      : `give a path that starts with "./", or run npm install ${source}`;
-    throw new ConfigurationError(`There is no module "${source}" in ${root}; ${remedy}.`, { cause });
+    if (!(cause instanceof MissingModule)) throw new ConfigurationError(`Module "${source}" failed to load: ${whyOf(cause)}`, { cause });
+    throw new ConfigurationError(`There is no module "${source}" in ${root}; ${remedyFor(source, root)}.`, { cause });
   }
   const definitions = new Set([...Object.values(exports), ...membersOf(exports["default"])].filter(isDefinition));
   if (definitions.size === 0)
@@ -57,10 +64,39 @@ async function load(source: string, root: string): Promise<Definition[]> {
   return [...definitions];
 }
 
+/** Never to install what has that name: it may well be a typing error, and a stranger's package. */
+function remedyFor(source: string, root: string): string {
+  const path = resolve(root, source);
+  if (isFolder(path)) return `it is a folder: give its modules, such as "${source.replace(/[/\\]+$/, "")}/*.ts"`;
+  const names = new Map(filesIn(dirname(path)).flatMap((name) => [[bare(name), name] as const, [name, name] as const]));
+  const meant = nearest(basename(path), [...names.keys()]);
+  const found = meant === undefined ? undefined : names.get(meant);
+  if (found !== undefined) return `"./${relative(root, join(dirname(path), found))}" is there`;
+  return isPath(source)
+    ? "check the path, relative to the working folder"
+    : 'give the path of a file, starting with "./", or the name of a package that is installed in the application';
+}
+
+function bare(name: string): string {
+  return name.replace(/\.[^.]+$/, "");
+}
+
+function filesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder).filter((name) => /\.[cm]?[jt]sx?$/.test(name) && !/\.d\.[cm]?ts$/.test(name));
+  } catch {
+    return [];
+  }
+}
+
 function membersOf(value: unknown): unknown[] {
   return typeof value === "object" && value !== null && !isDefinition(value) ? Object.values(value) : [];
 }
 
 function isFile(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }

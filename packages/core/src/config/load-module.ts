@@ -1,42 +1,100 @@
 import { statSync } from "node:fs";
-import { createRequire } from "node:module";
-import { extname, isAbsolute, join, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
+import { createRequire, isBuiltin } from "node:module";
+import { dirname, isAbsolute, join, resolve } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { createJiti } from "jiti";
+import { whereOf, whyOf } from "./load-failure.ts";
 
-/** Whether a name is a path rather than a package: `./x`, `/x`, or a file with a code extension. */
+/** What Node's own `import` asks the exports of a package for. */
+const CONDITIONS = ["node", "import", "module-sync", "node-addons"];
+const CODE = /\.[cm]?[jt]sx?$/;
+const TYPESCRIPT = /\.([cm]?ts|tsx)$/;
+
+/** Whether a name can only be a path: `./x`, `../x`, `/x`. */
 export function isPath(name: string): boolean {
-  return name.startsWith(".") || isAbsolute(name) || /\.[cm]?[jt]s$/.test(name);
+  return /^\.{1,2}([/\\]|$)/.test(name) || isAbsolute(name);
 }
 
-/** There is no such file or package; what else goes wrong while a module loads is thrown as it is. */
+/** There is no such file or package; the message says what to do. What else goes wrong while a module loads is thrown as a `LoadFailure`. */
 export class MissingModule extends Error {}
 
+/** A module is there and cannot be loaded: one line with the place, where it is known. */
+class LoadFailure extends Error {}
+
 /**
- * Imports a module by path or package name, resolved from a folder of the application. TypeScript is loaded as it is.
- * @throws MissingModule
+ * Imports a module by path or package name, resolved from a folder of the application as Node's own `import` does there.
+ * TypeScript is loaded as it is. A name such as `tasks.ts` is the file, when there is one.
+ * @throws MissingModule, LoadFailure
  */
 export async function importModule(name: string, root: string): Promise<Record<string, unknown>> {
-  const file = isPath(name) ? existing(resolve(root, name)) : resolvePackage(name, root);
-  if (/\.[cm]?tsx?$/.test(extname(file))) {
-    return createJiti(pathToFileURL(join(root, "package.json")).href).import(file);
+  const file = resolveModule(name, root);
+  try {
+    if (TYPESCRIPT.test(file)) return await jitiOf(root).import(file);
+    return (await import(pathToFileURL(file).href)) as Record<string, unknown>;
+  } catch (cause) {
+    throw new LoadFailure(whereOf(cause, file), { cause });
   }
-  return (await import(pathToFileURL(file).href)) as Record<string, unknown>;
+}
+
+function resolveModule(name: string, root: string): string {
+  const path = resolve(root, name);
+  if (isPath(name) || (CODE.test(name) && isFile(path))) return existing(path);
+  const found = resolveAsImport(name, root) ?? resolveAsRequire(name, root);
+  if (found !== undefined) return found;
+  throw new MissingModule(CODE.test(name) ? `There is no file ${path}, and no package of that name.` : `There is no package ${name}.`);
 }
 
 function existing(path: string): string {
-  if (statSync(path, { throwIfNoEntry: false })?.isFile()) return path;
-  throw new MissingModule(`There is no file ${path}.`);
+  if (isFile(path)) return path;
+  const folder = statSync(path, { throwIfNoEntry: false })?.isDirectory();
+  throw new MissingModule(folder ? `${path} is a folder.` : `There is no file ${path}.`);
 }
 
 /** From the application, or from beside this package for hoisted and global installations. */
-function resolvePackage(name: string, root: string): string {
-  for (const from of [join(root, "package.json"), import.meta.url]) {
+function resolveAsImport(name: string, root: string): string | undefined {
+  if (isBuiltin(name)) return undefined;
+  for (const from of [join(root, "package.json"), fileURLToPath(import.meta.url)]) {
     try {
-      return createRequire(from).resolve(name);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "MODULE_NOT_FOUND") throw error;
+      return fileURLToPath(createJiti(from).esmResolve(name, { conditions: [...CONDITIONS, ...ownConditions()] }));
+    } catch (cause) {
+      const folder = packageFolder(name, dirname(from));
+      // The package is there, and what it exports is not what was asked for: to install it again would not help.
+      if (folder !== undefined)
+        throw new LoadFailure(`the package in ${folder} has nothing to import as "${name}": ${whyOf(cause)}`, { cause });
     }
   }
-  throw new MissingModule(`There is no package ${name}.`);
+  return undefined;
+}
+
+/** Where packages are not in folders of node_modules, only the loader of CommonJS is told of them. */
+function resolveAsRequire(name: string, root: string): string | undefined {
+  if (isBuiltin(name)) return undefined;
+  try {
+    return createRequire(join(root, "package.json")).resolve(name);
+  } catch {
+    return undefined;
+  }
+}
+
+function packageFolder(name: string, from: string): string | undefined {
+  const own = name.split("/", name.startsWith("@") ? 2 : 1).join("/");
+  for (let folder = from; ; folder = dirname(folder)) {
+    const candidate = join(folder, "node_modules", own);
+    if (isFile(join(candidate, "package.json"))) return candidate;
+    if (folder === dirname(folder)) return undefined;
+  }
+}
+
+/** Those that Node was started with: `--conditions=NAME`, `-C NAME`. */
+function ownConditions(): string[] {
+  const options = [process.env["NODE_OPTIONS"] ?? "", ...process.execArgv].join(" ");
+  return [...options.matchAll(/(?:^|\s)(?:--conditions|-C)[= ]([^\s"]+)/g)].map(([, name = ""]) => name);
+}
+
+function jitiOf(root: string): ReturnType<typeof createJiti> {
+  return createJiti(pathToFileURL(join(root, "package.json")).href);
+}
+
+function isFile(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
 }

@@ -103,6 +103,12 @@ export function nearest(word: string, known: readonly string[]): string | undefi
   return best?.name;
 }
 
+/** ` Did you mean "retention"?`, to stand at the end of a sentence; nothing when no known word is like the given one. */
+export function didYouMean(word: string, known: readonly string[]): string {
+  const similar = nearest(word, known);
+  return similar === undefined ? "" : ` Did you mean "${similar}"?`;
+}
+
 /** Letters to insert, drop, replace or swap with their neighbour. */
 function editsBetween(a: string, b: string): number {
   if (a.length > 50 || b.length > 50) return Number.POSITIVE_INFINITY;

@@ -1,0 +1,51 @@
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { createJiti } from "jiti";
+import { toErrorRecord } from "../values/error-record.ts";
+
+/** Of this package: a frame there says nothing of the application. */
+const OWN_FOLDER = folderWith("package.json", dirname(fileURLToPath(import.meta.url)));
+
+/**
+ * Why a module could not be loaded, as one line with the file and the line where that is known.
+ * @param file the module that was asked for; the error may come from one that it imports
+ */
+export function whereOf(thrown: unknown, file: string): string {
+  const why = whyOf(thrown).replace(/^ParseError: /, "");
+  if (/:\d+:\d+\b/.test(why)) return why.replace(/ (\S+:\d+:\d+)$/, " (at $1)");
+  const place = placeIn(toErrorRecord(thrown).stack ?? "") ?? (thrown instanceof SyntaxError ? placeOfSyntaxError(file) : undefined);
+  return place === undefined ? why : `${why} (at ${place})`;
+}
+
+/** The message of whatever was thrown, as one line. */
+export function whyOf(thrown: unknown): string {
+  return toErrorRecord(thrown)
+    .message.trim()
+    .replace(/\s*\n\s*/g, " ");
+}
+
+/** Of the frames of a stack, the innermost in code of the application. */
+function placeIn(stack: string): string | undefined {
+  for (const [, place = ""] of stack.matchAll(/^\s+at (?:.*?[ (])?((?:file:\/\/|\/|[A-Za-z]:\\)[^\n]*?:\d+:\d+)\)?$/gm)) {
+    const path = place.replace(/^(file:.*)(:\d+:\d+)$/, (_, url: string, at: string) => fileURLToPath(url) + at);
+    if (!path.includes("node_modules") && !path.startsWith(OWN_FOLDER)) return path;
+  }
+  return undefined;
+}
+
+/** Node keeps to itself where it stopped reading a module of JavaScript, so it is read once more. */
+function placeOfSyntaxError(file: string): string | undefined {
+  const answer = createJiti(file, { fsCache: false }).transform({ source: readFileSync(file, "utf8"), filename: file, async: true });
+  // It does not throw, but gives code that would.
+  const [, line, column] = /^exports\.__JITI_ERROR__ = .*?"line":(\d+),"column":(\d+)/.exec(answer) ?? [];
+  return line === undefined ? undefined : `${file}:${line}:${column}`;
+}
+
+/** The nearest folder at or above `from` that holds such a file; `from` when there is none. */
+export function folderWith(file: string, from: string): string {
+  for (let folder = from; ; folder = dirname(folder)) {
+    if (existsSync(join(folder, file))) return folder;
+    if (folder === dirname(folder)) return from;
+  }
+}
