@@ -17,16 +17,16 @@ export interface Arguments {
   readonly config?: string;
 }
 
-/** What the command prints and exits with when it does not run: 0 after help or version, 2 for wrong usage. */
-export class Usage extends Error {
-  readonly exitCode: 0 | 2;
-  constructor(message: string, exitCode: 0 | 2 = 2) {
+/** What the command prints and exits with when it does not run: 0 after help or version, 1 when it cannot, 2 for wrong usage. */
+export class CommandError extends Error {
+  readonly exitCode: 0 | 1 | 2;
+  constructor(message: string, exitCode: 0 | 1 | 2 = 2) {
     super(message);
     this.exitCode = exitCode;
   }
 }
 
-/** @throws Usage */
+/** @throws CommandError */
 export function parseArguments(argv: readonly string[]): Arguments {
   const { version } = createRequire(import.meta.url)("../package.json") as { version: string };
   let printed = "";
@@ -37,9 +37,9 @@ export function parseArguments(argv: readonly string[]): Arguments {
     .option("--queues <names>", "queues to take runs from, separated by commas (TASK_QUEUES outside production)", listOf)
     .option("--tasks <modules...>", "modules that export tasks and workflows: paths, globs, or packages")
     .option("--concurrency <number>", "attempts at a time, in all queues together (default: 10)", wholeFrom(1))
-    .option("--name <name>", "name of this worker (default: host, queues and a short id)")
+    .option("--name <name>", "name of this worker (default: host, queues and a short id)", notBlank)
     .option("--grace <duration>", 'how long running attempts may go on after a stop, such as "30s" (default: 30s)')
-    .option("--health-port <port>", "serve /live and /ready over HTTP", wholeFrom(0))
+    .option("--health-port <port>", "serve /live and /ready over HTTP", wholeFrom(0, 65_535))
     .addOption(new Option("--log-level <level>", "least level to log").choices(LEVELS).default("info"))
     .option("--json", "log JSON lines, as is done when standard output is no terminal")
     .option("--config <file>", "configuration file (default: task-backend.config.* beside package.json)")
@@ -49,7 +49,7 @@ export function parseArguments(argv: readonly string[]): Arguments {
   try {
     return command.parse(argv, { from: "user" }).opts<Arguments>();
   } catch (error) {
-    if (error instanceof CommanderError) throw new Usage(printed.trimEnd() || error.message, error.exitCode === 0 ? 0 : 2);
+    if (error instanceof CommanderError) throw new CommandError(printed.trimEnd() || error.message, error.exitCode === 0 ? 0 : 2);
     throw error;
   }
 }
@@ -62,10 +62,16 @@ export function listOf(text: string): string[] {
     .filter((name) => name !== "");
 }
 
-function wholeFrom(least: number): (text: string) => number {
+function wholeFrom(least: number, most = Number.MAX_SAFE_INTEGER): (text: string) => number {
   return (text) => {
     const number = Number(text);
-    if (!/^\d+$/.test(text) || number < least) throw new InvalidArgumentError(`Give a whole number from ${least}.`);
+    const range = most === Number.MAX_SAFE_INTEGER ? `from ${least}` : `from ${least} to ${most}`;
+    if (!/^\d+$/.test(text) || number < least || number > most) throw new InvalidArgumentError(`Give a whole number ${range}.`);
     return number;
   };
+}
+
+function notBlank(text: string): string {
+  if (text.trim() === "") throw new InvalidArgumentError("Give a name, or leave the option out.");
+  return text;
 }

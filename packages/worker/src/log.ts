@@ -1,6 +1,11 @@
 import type { AttemptEvent, Logger } from "@task-backend/core";
 import { pino } from "pino";
 import pretty from "pino-pretty";
+import { printable } from "./printable.ts";
+import { chainOf } from "./why.ts";
+
+/** Fields of pino's own in every line: what is logged under the same name must not take their place. */
+const OWN = ["level", "time", "msg"];
 
 /** pino on standard output: for people on a terminal, as JSON lines otherwise. */
 export function createLog(level: string, json: boolean): Logger {
@@ -10,22 +15,37 @@ export function createLog(level: string, json: boolean): Logger {
     ? pino(options, pino.destination({ sync: true }))
     : pino(options, pretty({ sync: true, translateTime: "HH:MM:ss.l", singleLine: true }));
   const at = (name: "debug" | "info" | "warn" | "error"): Logger["info"] => {
-    return (message, fields) => log[name](fields ?? {}, message);
+    return (message, fields) => {
+      if (log.isLevelEnabled(name)) log[name](fieldsOf(fields), textOf(message));
+    };
   };
   return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 }
 
-/** One line for each finished attempt. */
+/** One line for each finished attempt: the message tells what failed and why, the field `error` all of it, with stacks. */
 export function logAttempt(log: Logger, event: AttemptEvent): void {
   const { outcome, name, durationMs, delayMs, error, ...fields } = event;
   const took = durationMs === undefined ? "" : ` after ${Math.round(durationMs)} ms`;
   const next = delayMs === undefined ? "" : `, next attempt in ${delayMs} ms`;
-  const why = error && outcome !== "cancelled" ? `: ${error.message}` : "";
+  const failure = outcome === "cancelled" ? undefined : error;
   const level = outcome === "failed" || outcome === "timed_out" ? "error" : outcome === "retrying" ? "warn" : "info";
-  log[level](`${name} ${outcome}${took}${next}${why}`, {
+  log[level](`${name} ${outcome}${took}${next}${failure ? `: ${chainOf(failure)}` : ""}`, {
     ...fields,
     outcome,
     ...(durationMs !== undefined && { durationMs: Math.round(durationMs) }),
     ...(error && { code: error.code }),
+    ...(failure && { error: failure }),
   });
+}
+
+/** Handlers log whatever they have. */
+function fieldsOf(fields: unknown): Record<string, unknown> {
+  if (fields === undefined || fields === null) return {};
+  const plain = printable(fields);
+  if (fields instanceof Error || typeof plain !== "object" || plain === null || Array.isArray(plain)) return { fields: plain };
+  return Object.fromEntries(Object.entries(plain).map(([key, value]) => [OWN.includes(key) ? `${key}_` : key, value]));
+}
+
+function textOf(message: unknown): string {
+  return typeof message === "string" ? message : (JSON.stringify(printable(message)) ?? "undefined");
 }

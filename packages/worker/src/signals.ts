@@ -1,0 +1,57 @@
+/** What SIGINT and SIGTERM ask of the command. The reason of each is the name of the signal. */
+export interface StopSignals {
+  /** Aborted by the first: stop within the grace period, or at once while there is nothing under way. */
+  readonly stop: AbortSignal;
+  /** Aborted by the second: stop at once. */
+  readonly now: AbortSignal;
+}
+
+/** `npx` and the terminal both pass Ctrl-C on, so that one press of the keys arrives twice. */
+const SAME_PRESS_MS = 100;
+
+/** Listens from now on, for as long as the process lives. */
+export function listenForSignals(): StopSignals {
+  const [stop, now] = [new AbortController(), new AbortController()];
+  let firstAtMs = 0;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (!stop.signal.aborted) {
+      firstAtMs = performance.now();
+      stop.abort(signal);
+    } else if (signal !== stop.signal.reason || performance.now() - firstAtMs > SAME_PRESS_MS) now.abort(signal);
+  };
+  process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
+  return { stop: stop.signal, now: now.signal };
+}
+
+/** Settles as the promise does, or with undefined as soon as the signal is aborted. */
+export async function unlessAborted<T>(signal: AbortSignal, promise: Promise<T>): Promise<T | undefined> {
+  let onAbort = (): void => {};
+  const aborted = new Promise<undefined>((resolve) => {
+    onAbort = () => resolve(undefined);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort);
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+/**
+ * Waits for work to end, but no longer than `limitMs`, and no longer than `afterSignalMs` once the signal is aborted.
+ * @returns whether it ended; when it fails, its error is thrown
+ */
+export async function within(
+  work: Promise<void>,
+  { limitMs, signal, afterSignalMs }: { readonly limitMs: number; readonly signal: AbortSignal; readonly afterSignalMs: number },
+): Promise<boolean> {
+  const timers: NodeJS.Timeout[] = [];
+  const timer = (ms: number): Promise<false> => new Promise((resolve) => timers.push(setTimeout(resolve, ms, false)));
+  const afterSignal = unlessAborted(signal, new Promise<never>(() => {})).then(() => timer(afterSignalMs));
+  try {
+    return await Promise.race([work.then(() => true), timer(limitMs), afterSignal]);
+  } finally {
+    for (const one of timers) clearTimeout(one);
+  }
+}
