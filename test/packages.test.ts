@@ -1,4 +1,4 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -53,6 +53,15 @@ async function inProject(folder: string, file: string, code: string): Promise<st
   writeFileSync(join(folder, file), code);
   const { stdout } = await run(process.execPath, [file], { cwd: folder, env: { ...process.env, NODE_ENV: "test" } });
   return stdout.trim();
+}
+
+/** What a TypeScript that is installed there under an alias has to say. */
+async function compile(folder: string, version: string): Promise<string> {
+  const tsc = join(folder, "node_modules", `ts-${version.replaceAll(".", "-")}`, "bin/tsc");
+  return run(process.execPath, [tsc, "-p", "."], { cwd: folder, maxBuffer: 1 << 26 }).then(
+    () => "",
+    ({ stdout }: { stdout: string }) => stdout,
+  );
 }
 
 /** The licence of every package under a node_modules. */
@@ -138,6 +147,76 @@ ${TYPED_SQLITE}
 adapters.push(bullmq({}), temporal({}), hatchet({ token: "" }));
 `;
 
+/** Pages that somebody may follow word for word, each with the heading of the part that is meant and what the application prints at the end. */
+const FIRST_MINUTES = [
+  [
+    "README.md",
+    "## In twenty lines",
+    () => `lines: ${firstMinutes("README.md", "## In twenty lines").files["tasks.ts"]?.split("\n").length}`,
+  ],
+  ["docs/getting-started.md", "# Getting started", () => "Hello, Ada!"],
+] as const;
+
+interface FirstMinutes {
+  readonly files: Readonly<Record<string, string>>;
+  readonly commands: readonly string[];
+}
+
+/** The files and the commands of one part of a page. */
+function firstMinutes(page: string, heading: string): FirstMinutes {
+  const text = readFileSync(join(root, page), "utf8");
+  const [part = ""] = text.slice(text.indexOf(`${heading}\n`) + heading.length).split(/^## /m);
+  const blocks = [...part.matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)].map(([, language = "", code = ""]) => ({ language, code }));
+  const files = blocks.filter(({ language }) => language === "ts").map(({ code }) => [/^\/\/ (\S+)\n/.exec(code)?.[1] ?? "", code]);
+  const commands = blocks.filter(({ language }) => language === "sh").flatMap(({ code }) => code.trim().split("\n"));
+  return { files: Object.fromEntries(files) as Record<string, string>, commands };
+}
+
+/** The folder of a Node of this version, which comes as a package; undefined for the one that runs this test. */
+async function nodeOf(version: string): Promise<string | undefined> {
+  if (process.versions.node.startsWith(`${version}.`)) return undefined;
+  const folder = join(outside, `node-${version}`);
+  if (!existsSync(folder)) {
+    mkdirSync(folder);
+    await run("npm", ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", folder, `node@${version}`]);
+  }
+  return join(folder, "node_modules/node/bin");
+}
+
+describe("the first minutes", () => {
+  test.for(["20", "22", "24"].flatMap((version) => FIRST_MINUTES.map((page) => [version, ...page] as const)))(
+    "on Node %s, %s runs as it stands in an empty folder",
+    { timeout: INSTALL_MS },
+    async ([version, page, heading, expected]) => {
+      const { files, commands } = firstMinutes(page, heading);
+      const folder = mkdtempSync(join(outside, "empty-"));
+      const bin = await nodeOf(version);
+      const own = Object.entries(process.env).filter(([name]) => !/^(TASK_|NODE_ENV|NODE_OPTIONS|VITEST|npm_)/.test(name));
+      const env = { ...Object.fromEntries(own), PATH: `${bin === undefined ? "" : `${bin}:`}${process.env["PATH"]}` };
+      const shell = { cwd: folder, env };
+      expect((await run("node", ["--version"], shell)).stdout).toMatch(new RegExp(`^v${version}\\.`));
+      for (const [name, code] of Object.entries(files)) writeFileSync(join(folder, name), code);
+
+      let worker: ChildProcess | undefined;
+      let output = "";
+      try {
+        for (const command of commands) {
+          // The only change: our packages are not in a registry yet.
+          const local = command.replaceAll(/@task-backend\/(\w+)/g, (_, name: string) => packed.get(name) as string);
+          if (local.startsWith("npx task-backend-worker"))
+            worker = spawn("sh", ["-c", local], { ...shell, stdio: "ignore", detached: true });
+          else output = (await run("sh", ["-c", local], shell)).stdout;
+        }
+        expect(output.trim().split("\n").at(-1)).toBe(expected());
+        // Node itself takes types away from 22.18 on.
+        if (version !== "20") expect((await run("node", ["app.ts"], shell)).stdout.trim().split("\n").at(-1)).toBe(expected());
+      } finally {
+        if (worker?.pid !== undefined) process.kill(-worker.pid, "SIGTERM");
+      }
+    },
+  );
+});
+
 describe("packages as users get them", () => {
   test(
     "core alone pulls in no engine, and nothing that needs compiling",
@@ -209,6 +288,22 @@ describe("packages as users get them", () => {
     INSTALL_MS,
   );
 
+  test(
+    "types are right where the application has no types of Node, and asks for none",
+    async () => {
+      const versions = TYPESCRIPTS.slice(1);
+      const aliases = versions.map((version) => `ts-${version.replaceAll(".", "-")}@npm:typescript@${version}`);
+      const folder = await project("types-alone", ["core", "worker", "conformance", "sqlite"], aliases);
+      writeFileSync(join(folder, "main.ts"), TYPED_SQLITE);
+      for (const options of [{}, { types: [], lib: ["ES2022"] }]) {
+        const compilerOptions = { target: "ES2022", module: "NodeNext", strict: true, skipLibCheck: false, noEmit: true, ...options };
+        writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["main.ts"] }));
+        for (const version of versions) expect(await compile(folder, version), `TypeScript ${version}`).toBe("");
+      }
+    },
+    INSTALL_MS,
+  );
+
   test.for([
     ["core, worker, conformance and sqlite", ["core", "worker", "conformance", "sqlite"], TYPED_SQLITE, /: error /],
     // The SDKs of the engines have declarations that not every TypeScript accepts; ours and the application's must be right.
@@ -232,11 +327,7 @@ describe("packages as users get them", () => {
       };
       writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["main.ts"] }));
       for (const version of TYPESCRIPTS) {
-        const tsc = join(folder, "node_modules", `ts-${version.replaceAll(".", "-")}`, "bin/tsc");
-        const output = await run(process.execPath, [tsc, "-p", "."], { cwd: folder, maxBuffer: 1 << 26 }).then(
-          () => "",
-          ({ stdout }: { stdout: string }) => stdout,
-        );
+        const output = await compile(folder, version);
         expect(
           output.split("\n").filter((line) => wrong.test(line)),
           `TypeScript ${version}`,
