@@ -29,6 +29,16 @@ const pem = join(folder, "marked.pem");
 writeFileSync(pem, `-----BEGIN PRIVATE KEY-----\n${MARK}\n-----END PRIVATE KEY-----\n`);
 const claims = Buffer.from(JSON.stringify({ sub: "707d0855-80ab-4e1f-a156-f1c4546cbf52", secret: MARK })).toString("base64url");
 const token = `e30.${claims}.${MARK}`;
+/** An adapter of somebody else that quotes what it is given, in every way. */
+const quotes = join(folder, "quotes.mjs");
+writeFileSync(
+  quotes,
+  `export const createAdapter = ({ url }) => {
+     const cause = Object.assign(new Error("cannot parse " + url), { input: url, options: { nested: { url, password: decodeURIComponent(url).split(/[:@]/)[2] } } });
+     throw new AggregateError([cause], "no way to " + url, { cause });
+   };`,
+);
+
 /** Nothing listens there. */
 const NOWHERE = "127.0.0.1:1";
 
@@ -69,31 +79,75 @@ describe("no secret is shown", () => {
     expect(lines.join("\n")).not.toContain(MARK);
   });
 
-  test.for([
+  test.concurrent.for([
+    ["bullmq", `redis://:pa/${MARK}@${NOWHERE}`],
+    ["bullmq", `redis://user:12?${MARK}@${NOWHERE}`],
+    ["bullmq", `rediss://user:a#${MARK}@${NOWHERE}`],
+    ["bullmq", `postgres://user:pa/${MARK}@${NOWHERE}/postgres`],
+    ["bullmq", `postgres://user:pa%2F${MARK}@${NOWHERE}/postgres`],
+    ["bullmq", `user:${MARK}@${NOWHERE}`],
+    ["temporal", `temporal://user:pa/${MARK}@${NOWHERE}/default`],
+    ["hatchet", `hatchet://user:pa/${MARK}@${NOWHERE}`],
+    ["sqlite", `redis://:pa/${MARK}@${NOWHERE}`],
+    ["sqlit", `redis://:pa/${MARK}@${NOWHERE}`],
+    [`redis://:pa/${MARK}@${NOWHERE}`, undefined],
+    ["quotes", `quotes://user:pa/${MARK}@${NOWHERE}?token=${MARK}`],
+  ] as const)("getBackend() on %s with a URL that no parser takes: %s", { timeout: 30_000 }, async ([name, url]) => {
+    const type =
+      name === "quotes" ? quotes : ["bullmq", "temporal", "hatchet"].includes(name) ? require.resolve(`@task-backend/${name}`) : name;
+    const lines: string[] = [];
+    const write = (message: string, fields?: unknown): void => void lines.push(`${message} ${inspect(fields, { depth: 20 })}`);
+    const log: Logger = { debug: write, info: write, warn: write, error: write };
+    const options = { type, config: false as const, callTimeout: "3s" as const, log, ...(url !== undefined && { url }) };
+    const error = await getBackend(options).then(
+      () => undefined,
+      (thrown: unknown) => thrown as Error,
+    );
+    expect(error).toBeInstanceOf(Error);
+    expect(everything(error)).not.toContain(MARK);
+    expect(lines.join("\n")).not.toContain(MARK);
+  });
+
+  test.concurrent.for([
+    ["bad.yaml", `type: bullmq\nurl: "redis://:${MARK}@h"\n  - nothing: [`],
+    ["bad.json", `{ "type": "bullmq", "url": "redis://:${MARK}@h" "x": 1 }`],
+    ["bad.ts", `export default { type: "bullmq", url: "redis://:${MARK}@h" oops };`],
+    ["bad.mjs", `export default { type: "bullmq", url: "redis://:${MARK}@h" oops };`],
+    ["unknown.yaml", `type: bullmq\nurl: redis://:${MARK}@h\nretentoin: 1d`],
+    ["wrong.yaml", `type: bullmq\nurl: [redis://:${MARK}@h]`],
+    ["engine.yaml", `type: ${require.resolve("@task-backend/bullmq")}\nurl: "redis://:pa/${MARK}@${NOWHERE}"`],
+  ] as const)(
+    "task-backend-worker prints none of the configuration file %s, which it cannot use",
+    { timeout: 40_000 },
+    async ([name, text]) => {
+      writeFileSync(join(folder, name), text);
+      const { code, output } = await command(["--config", join(folder, name), "--queues", "default", "--tasks", tasksModule()], {});
+      expect(code).not.toBe(0);
+      expect(
+        output
+          .trim()
+          .split("\n")
+          .filter((line) => !line.startsWith("{")),
+      ).toHaveLength(1);
+      expect(output).not.toContain(MARK);
+    },
+  );
+
+  test.concurrent.for([
     ["bullmq", `redis://user:${MARK}@${NOWHERE}/0`],
+    ["bullmq", `redis://user:pa/${MARK}@${NOWHERE}/0`],
     ["bullmq", `postgres://user:${MARK}@${NOWHERE}/db`],
     ["bullmq", `redis://user:${MARK}@${NOWHERE}/0?nothing=${MARK}`],
     ["hatchet", `hatchet://${NOWHERE}`],
   ] as const)("task-backend-worker on %s at %s prints none", { timeout: 40_000 }, async ([type, url]) => {
-    const tasks = join(folder, "tasks.mjs");
-    writeFileSync(
-      tasks,
-      `import { defineTask } from ${JSON.stringify(require.resolve("@task-backend/core"))}; export const t = defineTask({ name: "t", handler: async () => 1 });`,
-    );
-    const cli = join(dirname(require.resolve("@task-backend/worker/package.json")), "dist/cli.js");
-    const child = spawn(process.execPath, [cli, "--queues", "default", "--tasks", tasks, "--log-level", "debug"], {
-      env: {
-        ...process.env,
-        TASK_BACKEND_TYPE: require.resolve(`@task-backend/${type}`),
-        TASK_BACKEND_URL: url,
-        HATCHET_CLIENT_TOKEN: token,
-        HATCHET_CLIENT_API_URL: `http://${NOWHERE}`,
-        HATCHET_CLIENT_TLS_STRATEGY: "none",
-      },
+    const { code, output } = await command(["--queues", "default", "--tasks", tasksModule(), "--log-level", "debug"], {
+      TASK_BACKEND_TYPE: require.resolve(`@task-backend/${type}`),
+      TASK_BACKEND_URL: url,
+      HATCHET_CLIENT_TOKEN: token,
+      HATCHET_CLIENT_API_URL: `http://${NOWHERE}`,
+      HATCHET_CLIENT_TLS_STRATEGY: "none",
     });
-    let output = "";
-    for (const stream of [child.stdout, child.stderr]) stream.on("data", (data: Buffer) => (output += data.toString()));
-    expect(await new Promise((resolve) => child.once("exit", resolve))).not.toBe(0);
+    expect(code).not.toBe(0);
     expect(output).not.toBe("");
     expect(output).not.toContain(MARK);
   });
@@ -136,6 +190,23 @@ onEngine("redis", "REDIS_URL", "secrets in what is stored", () => {
     }
   }, 30_000);
 });
+
+function tasksModule(): string {
+  const path = join(folder, "tasks.mjs");
+  const core = JSON.stringify(require.resolve("@task-backend/core"));
+  writeFileSync(path, `import { defineTask } from ${core}; export const t = defineTask({ name: "t", handler: async () => 1 });`);
+  return path;
+}
+
+/** Runs the worker command to its end. */
+async function command(args: readonly string[], env: NodeJS.ProcessEnv): Promise<{ code: number | null; output: string }> {
+  const cli = join(dirname(require.resolve("@task-backend/worker/package.json")), "dist/cli.js");
+  const child = spawn(process.execPath, [cli, ...args], { env: { ...process.env, ...env } });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data: Buffer) => (output += data.toString()));
+  const code = await new Promise<number | null>((resolve) => child.once("close", resolve));
+  return { code, output };
+}
 
 /** Everything that hangs on an error, as a logger might print it. */
 function everything(error: unknown): string {
