@@ -6,19 +6,10 @@ export interface StopSignals {
   readonly now: AbortSignal;
 }
 
-/** `npx` and the terminal both pass Ctrl-C on, so that one press of the keys arrives twice. */
-const SAME_PRESS_MS = 100;
-
 /** Listens from now on, for as long as the process lives. */
 export function listenForSignals(): StopSignals {
   const [stop, now] = [new AbortController(), new AbortController()];
-  let firstAtMs = 0;
-  const onSignal = (signal: NodeJS.Signals): void => {
-    if (!stop.signal.aborted) {
-      firstAtMs = performance.now();
-      stop.abort(signal);
-    } else if (signal !== stop.signal.reason || performance.now() - firstAtMs > SAME_PRESS_MS) now.abort(signal);
-  };
+  const onSignal = (signal: NodeJS.Signals): void => (stop.signal.aborted ? now : stop).abort(signal);
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
   return { stop: stop.signal, now: now.signal };
 }
