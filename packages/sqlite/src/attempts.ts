@@ -1,15 +1,22 @@
-import { setTimeout as pause } from "node:timers/promises";
-import { Interruption, type AbortReason, type Decision, type Json, type StepOutcome, type WorkerRuntime } from "@task-backend/core/adapter";
+import {
+  Interruption,
+  refusedRecord,
+  storeOutcome,
+  type AbortReason,
+  type Decision,
+  type Json,
+  type StepOutcome,
+  type WorkerRuntime,
+} from "@task-backend/core/adapter";
 import type { Claim } from "./claims.ts";
 import type { Database } from "./database.ts";
-import { isRefusal } from "./errors.ts";
+import { causeOf, DamagedRowError, isRefusal } from "./errors.ts";
 import { ACTIVE, DELAYED, READY } from "./schema.ts";
 import { cancelled, settleRefused, settleRun, SETTLEMENT_COLUMNS, type Settlement } from "./settling.ts";
 import { storedMs } from "./stored.ts";
 
 /** How long after a failed write the next one is tried. */
 export const TROUBLE_RETRY_MS = 500;
-const TROUBLE_RETRY_MAX_MS = 30_000;
 const PROGRESS_EVERY_MS = 50;
 
 interface Running {
@@ -73,34 +80,29 @@ export class Attempts {
     if (this.#running.get(id) === running) this.#running.delete(id);
   }
 
-  /**
-   * Writes the decision down, as long as the run is ours: trouble with the file must not lose an outcome. One that will never be
-   * taken gives way to a small one that says so.
-   */
-  async #persist(running: Running, decision: Decision): Promise<void> {
-    const { claim, owner, interruption } = running;
-    let write = (): void => this.#apply(running, decision);
-    let refusals = 0;
-    while (interruption.reason !== ("lost" satisfies AbortReason)) {
-      try {
-        await this.#database.writer.write(() => write());
-        return;
-      } catch (error) {
-        const refused = isRefusal(error);
-        const how = refused ? "is refused by the file" : "cannot be stored yet";
-        this.#runtime.log.error(`The outcome of run ${claim.id} of "${claim.name}" ${how}: ${(error as Error).message}`);
-        if (refused && refusals++ === 0) {
-          write = () => settleRefused(this.#database, claim, owner, error);
-          continue;
-        }
-        if (this.stopping) return;
-        // Even the small one is refused: whoever did that may undo it, and nothing is gained by asking twice a second.
-        await pause(Math.min(TROUBLE_RETRY_MS * 2 ** Math.max(refusals - 1, 0), TROUBLE_RETRY_MAX_MS));
-      }
+  /** Writes the decision down, as long as the run is ours. */
+  #persist(running: Running, decided: Decision): Promise<void> {
+    const { claim, interruption } = running;
+    return storeOutcome<void>(decided, {
+      what: `run ${claim.id} of "${claim.name}"`,
+      log: this.#runtime.log,
+      write: (decision) => this.#database.writer.write(() => this.#apply(running, decision)),
+      isWanted: () => interruption.reason !== ("lost" satisfies AbortReason),
+      givesUp: () => this.stopping,
+      refusal: (error) => (isRefusal(error) ? refusedRecord(`the outcome of "${claim.name}"`, causeOf(error)) : undefined),
+    });
+  }
+
+  #apply(running: Running, decision: Decision): void {
+    try {
+      this.#carryOut(running, decision);
+    } catch (error) {
+      if (!(error instanceof DamagedRowError)) throw error;
+      settleRefused(this.#database, running.claim, running.owner, error);
     }
   }
 
-  #apply({ claim, owner, progress }: Running, decision: Decision): void {
+  #carryOut({ claim, owner, progress }: Running, decision: Decision): void {
     const database = this.#database;
     const row = database.get<Settlement & { cancel_requested: number }>(
       `SELECT ${SETTLEMENT_COLUMNS}, cancel_requested FROM runs WHERE seq = ? AND id = ? AND owner = ? AND state = ${ACTIVE}`,

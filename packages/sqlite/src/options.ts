@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { ConfigurationError, parseDuration, type AdapterContext, type Duration } from "@task-backend/core/adapter";
+import { ConfigurationError, optionMs, parseAdapterOptions, type AdapterContext, type Duration } from "@task-backend/core/adapter";
 import { z } from "zod";
 
 /** Options of `sqlite()`, of `options` in the configuration, and of the query of `sqlite:` URLs. */
@@ -38,21 +38,14 @@ const NAMES = Object.keys(schema.shape).join(", ");
 
 /** @throws ConfigurationError naming the option, InvalidArgumentError for a bad duration */
 export function parseOptions(options: unknown, root: string): SqliteSettings {
-  const parsed = schema.safeParse(options ?? {});
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    throw new ConfigurationError(
-      `Options of the sqlite backend: ${issue?.path.join(".") || "they"}: ${issue?.message}. They are ${NAMES}.`,
-    );
-  }
-  const { file, synchronous = "full", lease = "30s", retention = "7d", lockTimeout = "10s" } = parsed.data;
-  const ms = (value: number | string, name: string): number => parseDuration(value as Duration, `Option ${name} of the sqlite backend`);
+  const given = parseAdapterOptions("sqlite", schema, options);
+  const { file, synchronous = "full", lease = "30s", retention = "7d", lockTimeout = "10s" } = given;
   return {
     file: file === undefined ? defaultFile(root) : file === ":memory:" ? file : checkFile(resolve(root, file)),
     synchronous,
-    leaseMs: Math.max(ms(lease, "lease"), 100),
-    retentionMs: ms(retention, "retention"),
-    lockTimeoutMs: ms(lockTimeout, "lockTimeout"),
+    leaseMs: Math.max(optionMs("sqlite", "lease", lease), 100),
+    retentionMs: optionMs("sqlite", "retention", retention),
+    lockTimeoutMs: optionMs("sqlite", "lockTimeout", lockTimeout),
   };
 }
 
@@ -61,11 +54,10 @@ export function parseOptions(options: unknown, root: string): SqliteSettings {
  * @throws ConfigurationError naming the option, InvalidArgumentError for a bad duration
  */
 export function parseContext({ url, options, root, retentionMs }: AdapterContext): SqliteSettings {
-  if (options !== undefined && (typeof options !== "object" || options === null || Array.isArray(options))) {
-    throw new ConfigurationError(`Options of the sqlite backend are ${JSON.stringify(options)}; give an object with ${NAMES}.`);
-  }
+  if (typeof (options ?? {}) !== "object" || Array.isArray(options))
+    throw new ConfigurationError(`Options of the sqlite backend are no object; give one with ${NAMES}.`);
   const retention = retentionMs === undefined ? {} : { retention: retentionMs };
-  return parseOptions({ ...retention, ...options, ...(url !== undefined && parseUrl(url)) }, root);
+  return parseOptions({ ...retention, ...(options as object | undefined), ...(url !== undefined && parseUrl(url)) }, root);
 }
 
 /**

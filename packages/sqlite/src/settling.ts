@@ -1,4 +1,4 @@
-import { cancelledRecord, corruptRecord, errorRecord, type JournalEntry, type StepOutcome } from "@task-backend/core/adapter";
+import { cancelledRecord, corruptRecord, refusedRecord, type JournalEntry, type StepOutcome } from "@task-backend/core/adapter";
 import type { Database } from "./database.ts";
 import { causeOf, DamagedRowError, isRefusal } from "./errors.ts";
 import { ACTIVE, DELAYED, PARKED, READY, SETTLED, TASK_LANE, WORKFLOW_LANE } from "./schema.ts";
@@ -210,7 +210,6 @@ export function settleRefused(database: Database, run: { seq: number; name: stri
   if (!database.get(`SELECT 1 ${held}`, run.seq, owner)) return;
   const cause = causeOf(error);
   if (cause instanceof DamagedRowError) return settleDamaged(database, "seq", run.seq, cause);
-  const message = `The outcome of "${run.name}" cannot be stored: ${(cause as Error).message}. Make it smaller, or look for what else writes rules into the file.`;
   const settlement = database.get<Settlement>(`SELECT ${SETTLEMENT_COLUMNS} ${held}`, run.seq, owner) as Settlement;
-  settleRun(database, settlement, { status: "failed", error: errorRecord("InvalidOutputError", "INVALID_OUTPUT", message) });
+  settleRun(database, settlement, { status: "failed", error: refusedRecord(`the outcome of "${run.name}"`, cause) });
 }

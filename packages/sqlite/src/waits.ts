@@ -1,12 +1,7 @@
-import type { RunRecord } from "@task-backend/core/adapter";
+import { Waiters, type RunRecord } from "@task-backend/core/adapter";
 import type { Changes } from "./changes.ts";
 import type { Database } from "./database.ts";
 import { SETTLED } from "./schema.ts";
-
-interface Waiter {
-  resolve(record: RunRecord | undefined): void;
-  reject(error: unknown): void;
-}
 
 /** Gives the record of a run as it stands; `past`: also when its retention is over and it was not pruned yet. */
 type Read = (id: string, past: boolean) => Promise<RunRecord | undefined>;
@@ -25,10 +20,11 @@ export class Waits {
   readonly #database: Database;
   readonly #changes: Changes;
   readonly #read: Read;
-  /** In the order in which the net looks at them. */
-  readonly #waiters = new Map<string, Set<Waiter>>();
+  readonly #waiters = new Waiters<RunRecord | undefined>((waiting) => this.#onChange(waiting));
   #cursor = 0;
   #net: NodeJS.Timeout | undefined;
+  /** Of the waits, the first that the net looks at next. */
+  #netFrom = 0;
 
   constructor(database: Database, changes: Changes, read: Read) {
     this.#database = database;
@@ -38,26 +34,12 @@ export class Waits {
   }
 
   /** Resolves with the settled record, with undefined when there is none or no longer. */
-  wait(id: string, signal: AbortSignal | undefined): Promise<RunRecord | undefined> {
-    return new Promise<RunRecord | undefined>((resolve, reject) => {
-      signal?.throwIfAborted();
-      // The place in the stream comes first, and the waiter is in it before the record is read: nothing falls between the two.
-      if (this.#waiters.size === 0) this.#cursor = this.#end();
-      const waiter: Waiter = { resolve, reject };
-      this.#add(id, waiter);
-      signal?.addEventListener(
-        "abort",
-        () => {
-          this.#drop(id, waiter);
-          reject(signal.reason as Error);
-        },
-        { once: true },
-      );
-      this.#look(id, false, (error) => {
-        this.#drop(id, waiter);
-        reject(error);
-      });
-    });
+  async wait(id: string, signal: AbortSignal | undefined): Promise<RunRecord | undefined> {
+    // The place in the stream comes first, and the waiter is in it before the record is read: nothing falls between the two.
+    if (this.#waiters.size === 0) this.#cursor = this.#end();
+    const settled = this.#waiters.follow(id, signal);
+    this.#look(id, false, (error) => this.#waiters.fail(id, error));
+    return settled;
   }
 
   /** Looks at what has settled since the last time. */
@@ -71,9 +53,7 @@ export class Waits {
 
   /** Ends every wait. */
   rejectAll(error: Error): void {
-    for (const waiters of this.#waiters.values()) for (const waiter of waiters) waiter.reject(error);
-    this.#waiters.clear();
-    this.#rest();
+    this.#waiters.rejectAll(error);
   }
 
   #end(): number {
@@ -96,22 +76,15 @@ export class Waits {
   /** Reads a run that may be settled or gone, and tells those who wait for it. What cannot be read now is found by the net. */
   #look(id: string, past = true, failed: (error: unknown) => void = () => {}): void {
     this.#read(id, past).then((record) => {
-      if (record && record.finishedAtMs === undefined) return;
-      const waiters = this.#waiters.get(id) ?? [];
-      this.#waiters.delete(id);
-      this.#rest();
-      for (const waiter of waiters) waiter.resolve(record);
+      if (record?.finishedAtMs !== undefined || !record) this.#waiters.settle(id, record);
     }, failed);
   }
 
-  /** The waits that were looked at the longest ago come first. */
   #drawIn(): void {
-    const ids = [...this.#waiters.keys()].slice(0, NET_SIZE);
-    for (const id of ids) {
-      const waiters = this.#waiters.get(id) as Set<Waiter>;
-      this.#waiters.delete(id);
-      this.#waiters.set(id, waiters);
-    }
+    const all = this.#waiters.ids;
+    if (this.#netFrom >= all.length) this.#netFrom = 0;
+    const ids = all.slice(this.#netFrom, this.#netFrom + NET_SIZE);
+    this.#netFrom += NET_SIZE;
     try {
       const over = this.#database.all<{ id: string }>(
         `SELECT value AS id FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM runs WHERE id = value AND state <> ${SETTLED})`,
@@ -123,27 +96,10 @@ export class Waits {
     }
   }
 
-  // ---- who waits ----
-
-  #add(id: string, waiter: Waiter): void {
-    const waiters = this.#waiters.get(id);
-    if (waiters) waiters.add(waiter);
-    else this.#waiters.set(id, new Set([waiter]));
-    this.#changes.keepAlive(true);
-    this.#net ??= setInterval(() => this.#drawIn(), NET_EVERY_MS).unref();
-  }
-
-  #drop(id: string, waiter: Waiter): void {
-    const waiters = this.#waiters.get(id);
-    if (waiters?.delete(waiter) && waiters.size === 0) this.#waiters.delete(id);
-    this.#rest();
-  }
-
   /** Without waits nothing is left running. */
-  #rest(): void {
-    if (this.#waiters.size > 0) return;
-    this.#changes.keepAlive(false);
+  #onChange(waiting: boolean): void {
+    this.#changes.keepAlive(waiting);
     clearInterval(this.#net);
-    this.#net = undefined;
+    this.#net = waiting ? setInterval(() => this.#drawIn(), NET_EVERY_MS).unref() : undefined;
   }
 }

@@ -3,6 +3,8 @@ import { setTimeout as pause } from "node:timers/promises";
 import {
   BackendClosedError,
   createDrive,
+  Intervals,
+  Shutdown,
   definitionKey,
   MAX_TIMER_MS,
   type TickResult,
@@ -39,19 +41,15 @@ export class SqliteWorker implements WorkerHandle {
   readonly #attempts: Attempts;
   readonly #lookout = new Lookout();
   readonly #changes: Changes;
+  readonly #intervals: Intervals;
+  readonly #shutdown = new Shutdown({ abort: () => this.#attempts.abortAll("shutdown"), finish: () => this.#finish() });
   #unsubscribe = (): void => {};
-  readonly #timers = new Set<NodeJS.Timeout>();
   #owner = randomUUID();
   #busy = 0;
   #ticking = 0;
   #claiming = false;
   /** Whether something has happened since the claim that is on its way looked. */
   #missed = false;
-  #stopping = false;
-  #aborting = false;
-  #ended = false;
-  #stopped: Promise<void> | undefined;
-  #graceTimer: NodeJS.Timeout | undefined;
   #idle: (() => void) | undefined;
   #dueTimer: NodeJS.Timeout | undefined;
   /** By the monotonic clock. Undefined before the first time. */
@@ -67,51 +65,39 @@ export class SqliteWorker implements WorkerHandle {
     this.#claims = new Claims(database, request.queues, runtime.definitions);
     this.#drive = createDrive(runtime, new SqliteJournal(database, settings.retentionMs, () => this.pump()));
     this.#changes = changes;
+    this.#intervals = new Intervals(runtime.log);
   }
 
   /** Resolves once it claims. When it cannot, nothing of it is left. */
   async start(): Promise<void> {
     await this.#heartbeat();
-    if (this.#stopping) throw new BackendClosedError("startWorker");
+    if (this.#shutdown.stopping) throw new BackendClosedError("startWorker");
     this.#unsubscribe = this.#changes.subscribe(() => this.notice());
     this.#runtime.onStray((id) => this.#wake(id));
-    this.#every(Math.max(this.#settings.leaseMs / 3, 30), () => this.#heartbeat());
-    this.#every(Math.min(PRUNE_EVERY_MS, Math.max(this.#settings.retentionMs / 2, 100)), () => this.#tidy());
-    this.#every(2_000, () => this.#warnUnknown());
+    this.#intervals.every(Math.max(this.#settings.leaseMs / 3, 30), "renew the lease", () => this.#heartbeat());
+    this.#intervals.every(Math.min(PRUNE_EVERY_MS, Math.max(this.#settings.retentionMs / 2, 100)), "forget old runs", () => this.#tidy());
+    this.#intervals.every(2_000, "look for unknown names", () => this.#warnUnknown());
     this.pump();
   }
 
   healthy(): boolean {
-    return !this.#stopping && performance.now() < (this.#renewedAt ?? -Infinity) + this.#settings.leaseMs;
+    return !this.#shutdown.stopping && performance.now() < (this.#renewedAt ?? -Infinity) + this.#settings.leaseMs;
   }
 
   stop(graceMs: number): Promise<void> {
-    if (this.#ended) return this.#stopped ?? Promise.resolve();
-    this.#stopping = true;
     this.#attempts.stopping = true;
-    clearTimeout(this.#graceTimer);
-    const abort = (): void => {
-      this.#aborting = true;
-      this.#attempts.abortAll("shutdown");
-    };
-    if (graceMs === 0) abort();
-    else this.#graceTimer = setTimeout(abort, Math.min(graceMs, MAX_TIMER_MS));
-    this.#stopped ??= this.#finishStopping();
-    return this.#stopped;
+    return this.#shutdown.stop(graceMs);
   }
 
   /** The file is being closed under it: it ends as it stands, and the lease gives its runs to others. */
   abandon(): void {
-    this.#stopping = true;
-    this.#attempts.stopping = true;
-    this.#aborting = true;
+    void this.stop(0);
     this.#endTimers();
-    this.#attempts.abortAll("shutdown");
   }
 
   /** Claims what it has room for, if there is anything. */
   pump(): void {
-    if (this.#stopping) return;
+    if (this.#shutdown.stopping) return;
     if (this.#claiming) {
       this.#missed = true;
       return;
@@ -134,7 +120,7 @@ export class SqliteWorker implements WorkerHandle {
         ({ claims, due }) => {
           this.#claiming = false;
           if (owner === this.#owner) for (const claim of claims) this.#begin(claim, owner);
-          if (this.#aborting) this.#attempts.abortAll("shutdown");
+          if (this.#shutdown.aborting) this.#attempts.abortAll("shutdown");
           this.#armDueTimer(due);
           this.#checkIdle();
           if (this.#missed) this.pump();
@@ -150,7 +136,7 @@ export class SqliteWorker implements WorkerHandle {
   #claim(owner: string): { claims: Claim[]; due: number | undefined } {
     // A worker whose lease others have ended must not own anything under its old name: nobody would look for that.
     const alive = this.#database.get("SELECT 1 FROM workers WHERE id = ?", owner);
-    if (this.#stopping || !alive) return { claims: [], due: undefined };
+    if (this.#shutdown.stopping || !alive) return { claims: [], due: undefined };
     let due = nextDue(this.#database);
     if (due !== undefined && due <= Date.now()) {
       promoteDue(this.#database);
@@ -236,7 +222,7 @@ export class SqliteWorker implements WorkerHandle {
       } catch (again) {
         // What would settle it is refused as well: whoever did that may undo it.
         if (isRefusal(again)) write = release;
-        if (this.#stopped) return;
+        if (this.#shutdown.stopping) return;
         await pause(TROUBLE_RETRY_MS);
       }
     }
@@ -298,13 +284,10 @@ export class SqliteWorker implements WorkerHandle {
   }
 
   async #tidy(): Promise<void> {
-    try {
-      await this.#database.writer.write(() => settleTimeless(this.#database));
-      let more = true;
-      while (more && !this.#stopping) more = await this.#database.writer.write(() => prune(this.#database, this.#settings.retentionMs));
-    } catch (error) {
-      this.#runtime.log.warn(`Old runs were not pruned: ${(error as Error).message}`);
-    }
+    await this.#database.writer.write(() => settleTimeless(this.#database));
+    let more = true;
+    while (more && !this.#shutdown.stopping)
+      more = await this.#database.writer.write(() => prune(this.#database, this.#settings.retentionMs));
   }
 
   /** Runs of its queues that no definition here fits: for an operator to see, another worker may have it. */
@@ -325,32 +308,19 @@ export class SqliteWorker implements WorkerHandle {
 
   // ---- timers and the end ----
 
-  #every(ms: number, work: () => unknown): void {
-    let atWork = false;
-    const timer = setInterval(() => {
-      if (atWork) return;
-      atWork = true;
-      void Promise.resolve()
-        .then(work)
-        .catch((error: unknown) => this.#runtime.log.warn((error as Error).message))
-        .finally(() => (atWork = false));
-    }, ms);
-    this.#timers.add(timer);
-  }
-
   #armDueTimer(due: number | undefined): void {
     clearTimeout(this.#dueTimer);
-    if (this.#stopping || due === undefined) return;
+    if (this.#shutdown.stopping || due === undefined) return;
     this.#dueTimer = setTimeout(() => this.pump(), Math.min(Math.max(due - Date.now(), 1), MAX_TIMER_MS));
   }
 
   #trouble(what: string, error: unknown): void {
     this.#runtime.log.error(`Cannot ${what}: ${(error as Error).message}`);
     clearTimeout(this.#dueTimer);
-    if (!this.#stopping) this.#dueTimer = setTimeout(() => this.pump(), TROUBLE_RETRY_MS);
+    if (!this.#shutdown.stopping) this.#dueTimer = setTimeout(() => this.pump(), TROUBLE_RETRY_MS);
   }
 
-  async #finishStopping(): Promise<void> {
+  async #finish(): Promise<void> {
     clearTimeout(this.#dueTimer);
     await new Promise<void>((resolve) => {
       this.#idle = resolve;
@@ -364,16 +334,13 @@ export class SqliteWorker implements WorkerHandle {
   }
 
   #endTimers(): void {
-    this.#ended = true;
     clearTimeout(this.#dueTimer);
-    clearTimeout(this.#graceTimer);
-    for (const timer of this.#timers) clearInterval(timer);
-    this.#timers.clear();
+    this.#intervals.stop();
     this.#unsubscribe();
     this.#runtime.onStray(() => {});
   }
 
   #checkIdle(): void {
-    if (this.#stopping && !this.#claiming && this.#attempts.size === 0 && this.#ticking === 0) this.#idle?.();
+    if (this.#shutdown.stopping && !this.#claiming && this.#attempts.size === 0 && this.#ticking === 0) this.#idle?.();
   }
 }

@@ -13,7 +13,7 @@ export class Shutdown {
   #timer: NodeJS.Timeout | undefined;
   #stopped: Promise<void> | undefined;
   #aborting = false;
-  #over = false;
+  #finished = false;
 
   constructor(steps: ShutdownSteps) {
     this.#steps = steps;
@@ -30,18 +30,19 @@ export class Shutdown {
   }
 
   stop(graceMs: number): Promise<void> {
+    // A timer that is set now would outlive the worker.
+    if (this.#finished && this.#stopped) return this.#stopped;
     clearTimeout(this.#timer);
     const abort = (): void => {
       this.#aborting = true;
       this.#steps.abort();
     };
-    // Once all is over a timer would only keep the process.
-    if (graceMs > 0 && !this.#over) this.#timer = setTimeout(abort, Math.min(graceMs, MAX_TIMER_MS));
+    if (graceMs > 0) this.#timer = setTimeout(abort, Math.min(graceMs, MAX_TIMER_MS));
     // Set before the steps run: they ask whether the worker is stopping.
     this.#stopped ??= Promise.resolve()
       .then(() => this.#steps.finish())
       .finally(() => {
-        this.#over = true;
+        this.#finished = true;
         clearTimeout(this.#timer);
       });
     if (graceMs <= 0) abort();

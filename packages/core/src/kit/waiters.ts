@@ -57,6 +57,14 @@ export class Waiters<T> {
     for (const waiter of waiters) waiter.resolve(value);
   }
 
+  /** Rejects those who wait for this run: it cannot be read. */
+  fail(id: RunId, error: unknown): void {
+    const waiters = this.#waiters.get(id);
+    if (!waiters) return;
+    this.#forget(id);
+    for (const waiter of waiters) waiter.reject(error);
+  }
+
   rejectAll(error: Error): void {
     const all = [...this.#waiters.values()];
     for (const id of this.ids) this.#forget(id);
