@@ -9,10 +9,11 @@ import {
 import { capabilitiesOf } from "./capabilities.ts";
 import { toUnavailable } from "./errors.ts";
 import { toRef } from "./ids.ts";
-import { cancelledFailure, signalEntry, toRecord, type StoredJob } from "./mapping.ts";
+import { cancelledFailure, toRecord, type StoredJob } from "./mapping.ts";
 import { parseOptions, type BullmqOptions, type BullmqSettings } from "./options.ts";
 import { PostgresStore } from "./postgres/postgres-store.ts";
 import { RedisStore } from "./redis/redis-store.ts";
+import { sendSignal } from "./signals.ts";
 import type { Store } from "./store.ts";
 import { Submitter } from "./submitter.ts";
 import { Waits } from "./waits.ts";
@@ -104,10 +105,7 @@ function makeAdapter(settings: BullmqSettings, log?: Logger): Adapter {
     signal: (id, request: SignalRequest) =>
       call(async (open) => {
         const job = await read(open, id);
-        if (!job) return "unknown";
-        if (job.finishedOn !== undefined) return "settled";
-        // Known by name only, a run has no kind before a worker has taken it.
-        return job.data.kind === "task" ? "not-a-workflow" : open.signal(job.ref, signalEntry(request), request.dedupeId);
+        return job ? sendSignal(open, job, request) : "unknown";
       }),
 
     startWorker: (request, runtime) =>

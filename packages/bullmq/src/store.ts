@@ -98,7 +98,8 @@ export interface Store {
   cancel(job: StoredJob, failure: FailureRecord): Promise<"requested" | "settled" | "unknown">;
   /** Calls back with the id of each run that may have been taken from the worker running it: the store is asked then. */
   onCancel(listener: (runId: string) => void): Promise<() => void>;
-  signal(ref: JobRef, entry: string, dedupeId: string | undefined): Promise<"accepted" | "settled" | "unknown" | "not-a-workflow">;
+  /** A patient sender is told when the run is about to end and is just looking at the signals before this one. */
+  signal(ref: JobRef, entry: string, dedupeId: string | undefined, patient: boolean): Promise<SignalAnswer>;
 
   lane(queue: string, options: { readonly workerName: string }): Lane;
   progress(claim: Claim, value: string): Promise<void>;
@@ -126,6 +127,8 @@ export interface Store {
   /** A run known by name only turned out to be a task: signals that were sent to it are dropped, and refused from now on. */
   markTask(ref: JobRef): Promise<void>;
 }
+
+export type SignalAnswer = "accepted" | "settled" | "unknown" | "not-a-workflow" | "closing";
 
 export interface FinishOptions {
   /** Absent: the run ends whatever has come. */

@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS task_backend_workflow (
   PRIMARY KEY (queue, id),
   FOREIGN KEY (queue, id) REFERENCES job (queue, id) ON DELETE CASCADE
 );
+ALTER TABLE task_backend_workflow ADD COLUMN IF NOT EXISTS closing boolean NOT NULL DEFAULT false;
 CREATE TABLE IF NOT EXISTS task_backend_journal (
   queue text NOT NULL, id text NOT NULL, position integer NOT NULL, entry text NOT NULL,
   PRIMARY KEY (queue, id, position),
@@ -129,7 +130,7 @@ END;
 $$;
 
 CREATE OR REPLACE FUNCTION task_backend_send(
-  p_queue text, p_id text, p_entry text, p_dedupe_id text, p_workflow boolean, p_now bigint
+  p_queue text, p_id text, p_entry text, p_dedupe_id text, p_workflow boolean, p_now bigint, p_patient boolean
 ) RETURNS text
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
@@ -137,7 +138,8 @@ DECLARE
   v_kind text;
   v_ending text;
   v_begun bigint;
-  v_state job_state;
+  v_closing boolean;
+  v_fresh boolean;
 BEGIN
   SELECT finished_at_ms, CASE WHEN p_workflow THEN 'workflow' ELSE data->>'kind' END INTO v_finished, v_kind
     FROM job WHERE queue = p_queue AND id = p_id;
@@ -152,23 +154,31 @@ BEGIN
   END IF;
   BEGIN
     INSERT INTO task_backend_workflow (queue, id) VALUES (p_queue, p_id) ON CONFLICT DO NOTHING;
+    v_fresh := FOUND;
   EXCEPTION WHEN foreign_key_violation THEN
     RETURN 'unknown';
   END;
-  SELECT ending, started_at INTO v_ending, v_begun FROM task_backend_workflow WHERE queue = p_queue AND id = p_id FOR UPDATE;
-  SELECT state INTO v_state FROM job WHERE queue = p_queue AND id = p_id AND finished_at_ms IS NULL FOR UPDATE;
-  IF NOT FOUND OR v_ending IS NOT NULL THEN
+  -- Whoever ends a workflow locks this row first. The job is not locked: a worker that claims passes over locked ones, and while signals
+  -- kept coming it would never have it.
+  SELECT ending, started_at, closing INTO v_ending, v_begun, v_closing FROM task_backend_workflow
+   WHERE queue = p_queue AND id = p_id FOR UPDATE;
+  SELECT finished_at_ms, CASE WHEN p_workflow THEN 'workflow' ELSE data->>'kind' END INTO v_finished, v_kind
+    FROM job WHERE queue = p_queue AND id = p_id;
+  IF NOT FOUND OR v_finished IS NOT NULL OR v_ending IS NOT NULL THEN
     DELETE FROM task_backend_workflow WHERE queue = p_queue AND id = p_id AND v_ending IS NULL;
     RETURN 'settled';
   END IF;
-  -- A worker that looked meanwhile has passed over the locked job.
-  IF v_state = 'waiting' THEN
+  -- The new row's reference has locked the job for this moment.
+  IF v_fresh THEN
     PERFORM pg_notify('bullmq_jobs', p_queue);
   END IF;
   -- A worker may have found out between the two looks.
-  IF NOT p_workflow AND v_begun IS NULL AND (SELECT data->>'kind' FROM job WHERE queue = p_queue AND id = p_id) = 'task' THEN
+  IF v_kind = 'task' AND v_begun IS NULL THEN
     DELETE FROM task_backend_workflow WHERE queue = p_queue AND id = p_id;
     RETURN 'not-a-workflow';
+  END IF;
+  IF p_patient AND v_closing THEN
+    RETURN 'closing';
   END IF;
   IF p_dedupe_id IS NOT NULL THEN
     INSERT INTO task_backend_signal VALUES (p_queue, p_id, p_dedupe_id) ON CONFLICT DO NOTHING;
@@ -282,6 +292,7 @@ BEGIN
       SELECT 1 FROM task_backend_journal
        WHERE queue = p_queue AND id = p_id AND position >= p_seen AND starts_with(entry, '${SIGNAL_BEGINS}')
     ) THEN
+      UPDATE task_backend_workflow SET closing = true WHERE queue = p_queue AND id = p_id;
       RETURN NULL;
     END IF;
     v_children := array(SELECT run FROM task_backend_child WHERE queue = p_queue AND id = p_id ORDER BY n);
@@ -338,7 +349,7 @@ BEGIN
       SELECT p_queue, p_id, (child->>0)::integer, child->>1 FROM jsonb_array_elements(p_tick->'children') AS c(child);
     UPDATE task_backend_workflow
        SET entries = v_entries, seen = (p_tick->>'seen')::integer, commands = (p_tick->>'commands')::integer,
-           stalls = (p_tick->>'stalls')::integer, retries = 0, error = NULL, outbox = COALESCE(p_tick->>'outbox', outbox)
+           stalls = (p_tick->>'stalls')::integer, retries = 0, error = NULL, closing = false, outbox = COALESCE(p_tick->>'outbox', outbox)
      WHERE queue = p_queue AND id = p_id;
   END IF;
   IF NOT p_park THEN
@@ -373,7 +384,7 @@ CREATE OR REPLACE FUNCTION task_backend_postpone(p_queue text, p_id text, p_toke
 RETURNS text
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-  PERFORM 1 FROM task_backend_workflow WHERE queue = p_queue AND id = p_id FOR UPDATE;
+  UPDATE task_backend_workflow SET closing = false WHERE queue = p_queue AND id = p_id;
   PERFORM task_backend_hold(p_queue, p_id, p_token);
   IF p_error IS NOT NULL THEN
     UPDATE task_backend_workflow SET retries = retries + 1, error = p_error, stalls = p_stalls WHERE queue = p_queue AND id = p_id;

@@ -21,6 +21,7 @@ import {
   type FinishOptions,
   type Lane,
   type NextJob,
+  type SignalAnswer,
   type OnFinished,
   type Store,
   type TickRecord,
@@ -169,15 +170,16 @@ export class PostgresStore implements Store {
     ])) as "requested" | "settled" | "unknown";
   }
 
-  async signal(ref: JobRef, entry: string, dedupeId: string | undefined): Promise<"accepted" | "settled" | "unknown" | "not-a-workflow"> {
-    return (await this.#value("SELECT task_backend_send($1, $2, $3, $4, $5, $6) AS value", [
+  async signal(ref: JobRef, entry: string, dedupeId: string | undefined, patient: boolean): Promise<SignalAnswer> {
+    return (await this.#value("SELECT task_backend_send($1, $2, $3, $4, $5, $6, $7) AS value", [
       ref.queue,
       ref.id,
       entry,
       dedupeId ?? null,
       isWorkflowQueue(ref.queue),
       Date.now(),
-    ])) as "accepted" | "settled" | "unknown" | "not-a-workflow";
+      patient,
+    ])) as SignalAnswer;
   }
 
   lane(queue: string, { workerName }: { readonly workerName: string }): Lane {

@@ -16,6 +16,7 @@ import {
   type FinishOptions,
   type Lane,
   type NextJob,
+  type SignalAnswer,
   type Store,
   type TickRecord,
   type WorkflowState,
@@ -188,7 +189,7 @@ export class RedisStore implements Store {
     return answer as "requested" | "settled" | "unknown";
   }
 
-  async signal(ref: JobRef, entry: string, dedupeId: string | undefined): Promise<"accepted" | "settled" | "unknown" | "not-a-workflow"> {
+  async signal(ref: JobRef, entry: string, dedupeId: string | undefined, patient: boolean): Promise<SignalAnswer> {
     await this.#connections.ready();
     return (await this.#run(this.#connections.producer, "tbSignal", [
       this.#keys.job(ref),
@@ -197,8 +198,9 @@ export class RedisStore implements Store {
       dedupeId ?? "",
       isWorkflowQueue(ref.queue) ? "1" : "0",
       Date.now(),
+      patient ? "1" : "0",
       ...this.#keys.promoteArguments(ref),
-    ])) as "accepted" | "settled" | "unknown" | "not-a-workflow";
+    ])) as SignalAnswer;
   }
 
   lane(queue: string, { workerName }: { readonly workerName: string }): Lane {

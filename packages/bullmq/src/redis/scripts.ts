@@ -6,7 +6,7 @@ import { MAX_DUE_MS, SIGNAL_BEGINS } from "../mapping.ts";
  * the job are one atomic step, and the move is exactly that of the installed BullMQ.
  *
  * Keys of a workflow run, beside BullMQ's key of the job, all gone once it has settled:
- *   KEY:tb          hash: startedAt, version, seen, commands, retries, stalls, parked, cancelled, error, outbox, ending,
+ *   KEY:tb          hash: startedAt, version, seen, commands, retries, stalls, parked, cancelled, error, outbox, closing, ending,
  *                   child:N = run id, signal:DEDUPE_ID
  *   KEY:tb:journal  list of entries, JSON each
  *   KEY:tb:timers   sorted set of command numbers by their due time
@@ -89,13 +89,17 @@ export interface ScriptSource {
   readonly numberOfKeys: number;
 }
 
-/** Keys: job, then a workflow's. Args: entry, dedupe id, whether it is surely a workflow, now, promote's (2). */
+/**
+ * Keys: job, then a workflow's. Args: entry, dedupe id, whether it is surely a workflow, now, whether the sender waits for a run that is
+ * about to end, promote's (2).
+ */
 const signal = `
 if not isJob(KEYS[1]) then return "unknown" end
 if redis.call("HEXISTS", KEYS[1], "finishedOn") == 1 or redis.call("HEXISTS", KEYS[2], "ending") == 1 then return "settled" end
 if ARGV[3] == "0" and redis.call("HGET", KEYS[1], "${KIND_FIELD}") == "task" then return "not-a-workflow" end
+if ARGV[5] == "1" and redis.call("HEXISTS", KEYS[2], "closing") == 1 then return "closing" end
 if ARGV[2] ~= "" and redis.call("HSETNX", KEYS[2], "signal:" .. ARGV[2], "1") == 0 then return "accepted" end
-append(slice(KEYS, 2, ${WORKFLOW_KEYS}), slice(ARGV, 5, 2), ARGV[1], ARGV[4])
+append(slice(KEYS, 2, ${WORKFLOW_KEYS}), slice(ARGV, 6, 2), ARGV[1], ARGV[4])
 return "accepted"
 `;
 
@@ -160,7 +164,10 @@ local own = slice(KEYS, ${2 + FINISH_KEYS + WORKFLOW_KEYS}, 3)
 if ARGV[16] == "workflow" then
   if ARGV[18] ~= "" and redis.call("HEXISTS", own[1], "ending") == 0 then
     for _, entry in ipairs(redis.call("LRANGE", own[2], ARGV[18], -1)) do
-      if string.sub(entry, 1, ${SIGNAL_BEGINS.length}) == '${SIGNAL_BEGINS}' then return { "more" } end
+      if string.sub(entry, 1, ${SIGNAL_BEGINS.length}) == '${SIGNAL_BEGINS}' then
+        redis.call("HSET", own[1], "closing", "1")
+        return { "more" }
+      end
     end
   end
   local children = {}
@@ -214,7 +221,7 @@ if ARGV[2] ~= "" then
   for _, n in ipairs(tick.cancelledTimers) do redis.call("ZREM", KEYS[4], n) end
   for _, child in ipairs(tick.children) do redis.call("HSET", KEYS[2], "child:" .. child[1], child[2]) end
   redis.call("HSET", KEYS[2], "seen", tick.seen, "commands", tick.commands, "stalls", tick.stalls)
-  redis.call("HDEL", KEYS[2], "retries", "error")
+  redis.call("HDEL", KEYS[2], "retries", "error", "closing")
   if tick.outbox then redis.call("HSET", KEYS[2], "outbox", tick.outbox) end
 end
 if ARGV[3] == "0" then return "done" end
@@ -236,6 +243,7 @@ return "done"
 /** Keys: lock, workflow, moveToDelayed's. Args: token, error or "", stalls, moveToDelayed's (9). */
 const postpone = `
 if redis.call("GET", KEYS[1]) ~= ARGV[1] then return "lost" end
+redis.call("HDEL", KEYS[2], "closing")
 if ARGV[2] ~= "" then
   redis.call("HINCRBY", KEYS[2], "retries", 1)
   redis.call("HSET", KEYS[2], "error", ARGV[2], "stalls", ARGV[3])
