@@ -28,12 +28,9 @@ function wellFormed(text: string): string {
   return text.replace(/\p{Cs}/gu, "\ufffd");
 }
 
-/** Longer ones are beyond what the server can count. */
-const MAX_DELAY_MS = 3_650 * 24 * 3_600_000;
-
-/** A delay that the server takes: a number in its range, and not none, which would make a failure final. */
+/** A delay as the server takes it: whole, and not none, which would make a failure final. Core keeps it within what it can count. */
 export function retryDelay(delayMs: number): number {
-  return Number.isNaN(delayMs) ? 1_000 : Math.min(Math.max(Math.ceil(delayMs), 1), MAX_DELAY_MS);
+  return Math.max(Math.ceil(delayMs), 1);
 }
 
 export const NOT_HERE: ErrorRecord = {

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { ConfigurationError, parseDuration, type Duration } from "@task-backend/core/adapter";
+import { ConfigurationError, optionMs, parseAdapterOptions, type Duration } from "@task-backend/core/adapter";
 import type { Connection, ConnectionOptions } from "@temporalio/client";
 import { loadClientConnectConfig, type ClientConnectConfig } from "@temporalio/envconfig";
 import type { DataConverter } from "@temporalio/common";
@@ -73,16 +73,9 @@ const schema = z.strictObject({
 
 /** @throws ConfigurationError naming the option, InvalidArgumentError for a bad duration */
 export function parseOptions(options: unknown, env: Readonly<Record<string, string | undefined>>): TemporalSettings {
-  const parsed = schema.safeParse(options ?? {});
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    throw new ConfigurationError(
-      `Options of the temporal backend: ${issue?.path.join(".") || "they"}: ${issue?.message}. They are ${Object.keys(schema.shape).join(", ")}.`,
-    );
-  }
-  const { url, tls, connection, nativeConnection, dataConverter, ...plain } = parsed.data;
+  const { url, tls, connection, nativeConnection, dataConverter, ...plain } = parseAdapterOptions("temporal", schema, options);
   const all = { ...plain, ...(url !== undefined && parseUrl(url)) };
-  const ms = (value: number | string, name: string): number => parseDuration(value as Duration, `Option ${name} of the temporal backend`);
+  const ms = (value: number | string, name: string): number => optionMs("temporal", name, value);
   const { connectionOptions: found, namespace } = environment(env);
   const address = all.address ?? found.address ?? "localhost:7233";
   return {

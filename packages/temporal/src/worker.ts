@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { MAX_TIMER_MS, type WorkerHandle, type WorkerRequest, type WorkerRuntime } from "@task-backend/core/adapter";
+import { Shutdown, type WorkerHandle, type WorkerRequest, type WorkerRuntime } from "@task-backend/core/adapter";
 import { Worker, type NativeConnection } from "@temporalio/worker";
 import { Activities, type Links } from "./activities.ts";
 import { Awake } from "./awake.ts";
@@ -29,9 +29,12 @@ export class TemporalWorker implements WorkerHandle {
   readonly #tasksAreWorkflows: boolean;
   readonly #onStopped: () => void;
   readonly #runs: Promise<void>[];
-  #stopping = false;
-  #graceTimer: NodeJS.Timeout | undefined;
-  #stopped: Promise<void> | undefined;
+  readonly #shutdown = new Shutdown({
+    abort: () => {
+      for (const activities of this.#activities) activities.abortAll("shutdown");
+    },
+    finish: () => this.#finishStopping(),
+  });
 
   private constructor(queues: readonly QueueWorker[], parts: Parts, onStopped: () => void) {
     this.#workers = queues.map(({ worker }) => worker);
@@ -86,19 +89,11 @@ export class TemporalWorker implements WorkerHandle {
   }
 
   healthy(): boolean {
-    return !this.#stopping && this.#workers.every((worker) => worker.getState() === "RUNNING");
+    return !this.#shutdown.stopping && this.#workers.every((worker) => worker.getState() === "RUNNING");
   }
 
   stop(graceMs: number): Promise<void> {
-    this.#stopping = true;
-    clearTimeout(this.#graceTimer);
-    const abort = (): void => {
-      for (const activities of this.#activities) activities.abortAll("shutdown");
-    };
-    if (graceMs === 0) abort();
-    else this.#graceTimer = setTimeout(abort, Math.min(graceMs, MAX_TIMER_MS));
-    this.#stopped ??= this.#finishStopping();
-    return this.#stopped;
+    return this.#shutdown.stop(graceMs);
   }
 
   async #finishStopping(): Promise<void> {
@@ -109,7 +104,6 @@ export class TemporalWorker implements WorkerHandle {
     for (const worker of this.#workers) if (worker.getState() === "RUNNING") worker.shutdown();
     await Promise.all(this.#runs);
     this.#awake.close();
-    clearTimeout(this.#graceTimer);
     this.#onStopped();
   }
 }

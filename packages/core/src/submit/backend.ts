@@ -52,7 +52,7 @@ export interface Submission<In = never, Out = unknown> {
 export interface BackendOptions {
   /** Default: lines on standard error. */
   log?: Logger;
-  /** For each call to the engine. Default 10 s. */
+  /** For each call to the engine. Default 10 s. The start of a worker, which loads more and connects anew, may take six times as long. */
   callTimeout?: Duration;
   /** How long settled runs must be readable; more than the engine keeps is refused at connect. */
   retention?: Duration;
@@ -61,6 +61,8 @@ export interface BackendOptions {
 }
 
 const CALL_TIMEOUT_MS = 10_000;
+/** A worker that starts on a busy machine makes several calls, and loads what it runs with. */
+const START_CALLS = 6;
 /** Of many runs submitted together, how many may take the time of one call. */
 const SUBMIT_AT_A_TIME = 100;
 
@@ -190,7 +192,7 @@ export class TaskBackend implements AsyncDisposable {
         definitions: this.#definitions,
         capabilities: this.capabilities,
         log: this.#log,
-        call: (name, run) => this.#call(name, run),
+        call: (name, run) => this.#call(name, run, START_CALLS),
         track: (work) => this.#track(work),
       },
       options,

@@ -48,9 +48,6 @@ const SLOW_TICK_TIMEOUT = "1h";
 const MAX_CARRIED_LENGTH = 1_500_000;
 /** How long an answer is waited for that only another worker, or fixed code, has, if the journal is too large for an activity. */
 const ASK_AGAIN = "30s";
-/** The server's own limit of a timer is some hundreds of years; longer sleeps are several. Not a round number of days, which users give. */
-const MAX_TIMER_MS = 3_333.3 * 24 * 3_600_000;
-
 type Carryable = Exclude<TickAnswer, { do: "needJournal" }>;
 
 export default async function interpreter(given: unknown = null, second: unknown = {}): Promise<Json> {
@@ -314,10 +311,7 @@ class Interpreter {
   #time(n: number, dueAtMs: number): void {
     this.#timers.set(n, dueAtMs);
     this.#within(n, async () => {
-      for (let leftMs = Infinity; leftMs > MAX_TIMER_MS;) {
-        leftMs = dueAtMs - Date.now();
-        await sleep(Math.max(Math.min(leftMs, MAX_TIMER_MS), 1));
-      }
+      await sleep(Math.max(dueAtMs - Date.now(), 1));
       this.#happened({ type: "fired", n, atMs: Date.now(), dueMs: dueAtMs });
     });
   }
