@@ -11,15 +11,15 @@ import {
   type SubmitOutcome,
 } from "@task-backend/core/adapter";
 import { Accepted } from "./accepted.ts";
-import { cancelRun } from "./cancel.ts";
 import { capabilitiesOf } from "./capabilities.ts";
-import { isInternal, newClient, toUnavailable } from "./client.ts";
+import { isBusy, isInternal, newClient, toUnavailable } from "./client.ts";
 import { labelsOf } from "./labels.ts";
+import { Lanes } from "./lanes.ts";
+import { refuseNativeOfSubmission } from "./native.ts";
 import { parseOptions, type HatchetOptions, type HatchetSettings } from "./options.ts";
-import { detailsOf, isWorkflowRun } from "./records.ts";
 import { hatchetName, KEY, keyOf, Registry } from "./registry.ts";
+import { cancelRun, sendSignal } from "./sent.ts";
 import { Waits } from "./waits.ts";
-import { sendWake } from "./wakes.ts";
 import { META, toInput, toMeta, toPriority } from "./wire.ts";
 import { HatchetWorker } from "./worker.ts";
 
@@ -42,11 +42,17 @@ export function createAdapter({ url, options, env, log, retentionMs }: AdapterCo
 
 /** How many starts are under way at a time, of many submitted together. */
 const SUBMIT_LANES = 50;
-const SUBMIT_TRIES = 8;
+/** The server queues no keyed run: it starts it at once, in one of few slots that all its clients share, or refuses it. */
+const KEYED_LANES = 4;
+/** A start that gave way to others comes back, and each time later. Less together than core waits for a call. */
+const AGAIN_FIRST_MS = 50;
+const AGAIN_MAX_MS = 1_600;
+const AGAIN_FOR_MS = 8_000;
 /** The server keeps settled runs for so long, unless its operator has said otherwise. */
 const KEPT_MS = 30 * 24 * 3600 * 1_000;
 
 interface Open {
+  readonly keyed: Lanes;
   readonly client: HatchetClient;
   readonly accepted: Accepted;
   readonly registry: Registry;
@@ -71,29 +77,25 @@ function makeAdapter(settings: HatchetSettings, log?: Logger): Adapter {
   };
 
   const submitOne = async (request: RunRequest, after = ""): Promise<SubmitOutcome> => {
-    const { client, registry, waits, accepted } = open();
+    const { client, registry, waits, accepted, keyed } = open();
+    refuseNativeOfSubmission(request);
     const key = keyOf(request);
     await registry.ensure(request, key !== undefined);
     const labels = Object.fromEntries(labelsOf(request).map((label) => [label, { value: 1, required: true }]));
     const options = {
-      additionalMetadata: { [META]: JSON.stringify(toMeta(request)), ...(key !== undefined && { [KEY]: `${key}${after}` }) },
+      additionalMetadata: {
+        [META]: JSON.stringify(toMeta(request, client.config.namespace ?? "")),
+        ...(key !== undefined && { [KEY]: `${key}${after}` }),
+      },
       priority: toPriority(request.priority),
       desiredWorkerLabels: labels,
     };
-    const start = async (tries: number): Promise<string> => {
-      try {
-        const run = await client.admin.runWorkflow(hatchetName(request.name, key !== undefined), toInput(request), options);
-        return await run.getWorkflowRunId();
-      } catch (error) {
-        // Two of one key, or of a new name, at the same moment: one transaction gives way.
-        if (tries <= 1 || !isInternal(error)) throw error;
-        // Those that collide must not come back at the same moment.
-        await pause(200 * Math.random());
-        return start(tries - 1);
-      }
+    const start = async (): Promise<string> => {
+      const run = await client.admin.runWorkflow(hatchetName(request.name, key !== undefined), toInput(request), options);
+      return run.getWorkflowRunId();
     };
     try {
-      const id = await start(SUBMIT_TRIES);
+      const id = await (key === undefined ? again(start) : keyed.run(() => again(start)));
       accepted.add(id, request.name);
       return { id, deduplicated: false };
     } catch (error) {
@@ -109,7 +111,13 @@ function makeAdapter(settings: HatchetSettings, log?: Logger): Adapter {
       call(async () => {
         const client = settings.client ?? newClient(settings, log);
         const accepted = new Accepted();
-        connection = { client, accepted, registry: new Registry(client, retentionMs), waits: new Waits(client, accepted, settings) };
+        connection = {
+          keyed: new Lanes(KEYED_LANES),
+          client,
+          accepted,
+          registry: new Registry(client, retentionMs),
+          waits: new Waits(client, accepted, settings),
+        };
         await client.api.tenantGet(client.tenantId);
         const { data } = await client.api.infoGetVersion();
         log?.info(`hatchet at ${settings.where}`);
@@ -124,16 +132,7 @@ function makeAdapter(settings: HatchetSettings, log?: Logger): Adapter {
 
     cancel: (id) => call(() => cancelRun(open().client, id, open().accepted)),
 
-    signal: (id, { name, payload, dedupeId }) =>
-      call(async () => {
-        const { client, accepted } = open();
-        const details = await detailsOf(client, id, accepted);
-        if (!details) return "unknown";
-        if (details.done) return "settled";
-        if (details.meta.kind === "task" || (details.begun && !(await isWorkflowRun(client, details)))) return "not-a-workflow";
-        await sendWake(client, id, { type: "signal", name, payload, ...(dedupeId !== undefined && { dedupeId }) });
-        return "accepted";
-      }),
+    signal: (id, request) => call(() => sendSignal(open().client, id, request, open().accepted)),
 
     startWorker: (request, runtime) => call(() => HatchetWorker.start(newClient(settings, log, true), request, runtime, retentionMs)),
 
@@ -143,4 +142,18 @@ function makeAdapter(settings: HatchetSettings, log?: Logger): Adapter {
       connection?.waits.close(new BackendUnavailableError("The hatchet backend was closed."));
     },
   };
+}
+
+/** Two of one key, or of a new name, at the same moment: one transaction gives way. More keyed ones than the server has slots for: all but those. */
+async function again<T>(start: () => Promise<T>): Promise<T> {
+  const lateMs = performance.now() + AGAIN_FOR_MS;
+  for (let waitMs = AGAIN_FIRST_MS; ; waitMs = Math.min(2 * waitMs, AGAIN_MAX_MS)) {
+    try {
+      return await start();
+    } catch (error) {
+      if (!(isInternal(error) || isBusy(error)) || performance.now() + waitMs > lateMs) throw error;
+      // Those that collide must not come back at the same moment.
+      await pause(waitMs * (0.5 + Math.random()));
+    }
+  }
 }

@@ -1,7 +1,9 @@
+import { setTimeout as pause } from "node:timers/promises";
 import { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import { BackendUnavailableError, ConfigurationError, TaskBackendError, type Logger } from "@task-backend/core/adapter";
 import type { HatchetSettings } from "./options.ts";
 
+const TELLS_AGAIN_MS = 500;
 /** gRPC's number. */
 const NOT_FOUND = 5;
 
@@ -11,25 +13,24 @@ export function newClient({ config, client }: HatchetSettings, log: Logger | und
   const silent = () => {};
   const logger = () => ({ debug: silent, info: silent, green: silent, util: silent, warn: say, error: say });
   try {
-    // Callers are told at once; what a worker has to say is said in the end.
-    const retrier = forWorker ? {} : { retrier: { maxAttempts: 1 } };
-    const made = HatchetClient.init({ ...(client ? client.config : config), ...retrier, logger, log_level: "ERROR" } as never);
-    if (forWorker) insist(made);
-    return made;
+    // Callers are told at once; a worker's calls give way to others of the same moment. What must be said is said by `insistUntil`.
+    const retrier = { maxAttempts: forWorker ? 3 : 1 };
+    return HatchetClient.init({ ...(client ? client.config : config), retrier, logger, log_level: "ERROR" } as never);
   } catch (cause) {
     throw new ConfigurationError(`The hatchet backend cannot use its options: ${(cause as Error).message}`, { cause });
   }
 }
 
-/** The SDK gives up telling how an attempt ended after some seconds, and the engine would wait for it without end. */
-function insist({ dispatcher }: HatchetClient): void {
+/** The SDK gives up telling how an attempt ended after some tries, and the engine would wait for it without end. */
+export function insistUntil({ dispatcher }: HatchetClient, over: AbortSignal): void {
   const send = dispatcher.sendStepActionEvent.bind(dispatcher);
   dispatcher.sendStepActionEvent = async (event) => {
     for (;;) {
       try {
         return await send(event);
       } catch (error) {
-        if (!isAway(error)) throw error;
+        if (!isAway(error) || over.aborted) throw error;
+        await pause(TELLS_AGAIN_MS, undefined, { ref: false });
       }
     }
   };
@@ -45,12 +46,18 @@ export function isInternal(error: unknown): boolean {
   return / INTERNAL: /.test((error as Error).message ?? "");
 }
 
+/** The server starts few keyed runs at a time, of all its clients together. */
+export function isBusy(error: unknown): boolean {
+  return /no trigger slots/i.test((error as Error).message ?? "");
+}
+
 export function isNotFound(error: unknown): boolean {
   const { code, response, message = "" } = error as { code?: unknown; response?: { status?: number }; message?: string };
   return code === NOT_FOUND || response?.status === 404 || /NOT_FOUND|invalid external id/i.test(message);
 }
 
 const REMEDIES: readonly (readonly [RegExp, string])[] = [
+  [/no trigger slots/i, "Too many keyed runs come at a time: set SERVER_GRPC_TRIGGER_WRITE_SLOTS of the server higher"],
   [/ECONNREFUSED|UNAVAILABLE|connect/i, "Start the server, or set HATCHET_CLIENT_HOST_PORT and HATCHET_CLIENT_API_URL to where it runs"],
   [/ENOTFOUND|Name resolution/i, "Check the hosts in HATCHET_CLIENT_HOST_PORT and HATCHET_CLIENT_API_URL"],
   [/UNAUTHENTICATED|PERMISSION_DENIED|401|403/i, "Check HATCHET_CLIENT_TOKEN"],

@@ -1,29 +1,29 @@
-import { setTimeout as pause } from "node:timers/promises";
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import type { DurableContext } from "@hatchet-dev/typescript-sdk/v1/client/worker/context.js";
 import {
+  cancelledRecord,
+  signalsFirst,
+  type Answer,
   type Command,
   type ErrorRecord,
   type JournalEntry,
   type RunRequest,
-  type TickResult,
   type WorkerRuntime,
 } from "@task-backend/core/adapter";
-import { DurableLog, type Child, type Completion, type Spawned } from "./durable-log.ts";
-import { putNote } from "./notes.ts";
-import { outcomeOf } from "./mapping.ts";
 import { Accepted } from "./accepted.ts";
-import { cancelRun } from "./cancel.ts";
-import { hatchetName, type Registry } from "./registry.ts";
-import { fromInput, META, toInput, toMeta, toPriority, toThrown, wakeKey, type Meta, type Returned, type Wake } from "./wire.ts";
-import { readWakes, sendWake, type ReadWake } from "./wakes.ts";
+import { DurableLog, type Child, type Completion, type Spawned } from "./durable-log.ts";
+import { Inbox } from "./inbox.ts";
 import { labelsOf } from "./labels.ts";
+import { outcomeOf } from "./mapping.ts";
+import { putNote } from "./notes.ts";
+import { hatchetName, KEY, type Registry } from "./registry.ts";
+import { cancelRun, wake } from "./sent.ts";
+import { Timers } from "./timers.ts";
+import { fromInput, META, toInput, toMeta, toPriority, toThrown, wakeKey, type Meta, type Returned, type Sent } from "./wire.ts";
 
-/** When a run looks for what was sent before it listened, or is not in the server's list yet, which may lag behind by far under load. */
-const LOOKS_MS = [1_000, 5_000, 20_000, 60_000] as const;
-/** How far the server's list of events may lag behind. */
-const LAGS_MS = 500;
-/** A run that waits for longer than this is given back to the engine. */
+/** The event that wakes a run may be lost in a crash of the server: when a run looks for what came without one. */
+const LOOKS_MS = [2_000, 20_000, 60_000] as const;
+/** A run that waits for longer than this is left to the engine. */
 const IDLE_MS = 60_000;
 
 /** The worker stops. */
@@ -39,6 +39,13 @@ export class Parked extends Error {
   }
 }
 
+/** In the log: which of what was sent was taken here, and when. */
+interface Look {
+  readonly kind: "look";
+  readonly sent: readonly string[];
+  readonly atMs: number;
+}
+
 /** One invocation of a workflow run: asks core what comes next, and carries it out in Hatchet's log. */
 export class Driver {
   readonly log: DurableLog;
@@ -46,16 +53,18 @@ export class Driver {
   readonly #client: HatchetClient;
   readonly #registry: Registry;
   readonly #context: DurableContext<object>;
-  readonly #meta: Meta;
-  readonly #journal: JournalEntry[] = [];
+  readonly #inbox: Inbox;
+  #meta: Meta;
+  #journal: JournalEntry[] = [];
   readonly #steps = new Map<number, Spawned>();
   readonly #accepted = new Accepted();
-  readonly #cancelledSteps = new Set<number>();
   readonly #dedupeIds = new Set<string>();
-  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #timers = new Timers();
+  readonly #looks: NodeJS.Timeout[] = [];
   #nowMs: number;
-  readonly #wakes = new Set<string>();
+  #startedAtMs = 0;
   #cancelled = false;
+  /** How much of the journal the last tick that waited knew. */
   #fed = 0;
   #commandsSeen = 0;
   /** What has happened and was not acted on, in the order that each invocation sees. */
@@ -64,15 +73,23 @@ export class Driver {
   #failure: unknown;
   #reject: (error: unknown) => void = () => {};
   readonly #failing = new Promise<never>((_, reject) => (this.#reject = reject));
-  #settled = false;
 
-  constructor(runtime: WorkerRuntime, client: HatchetClient, registry: Registry, context: DurableContext<object>, meta: Meta) {
+  /** @param version of the definition that this worker has, for a run that was submitted without one */
+  constructor(
+    runtime: WorkerRuntime,
+    client: HatchetClient,
+    registry: Registry,
+    context: DurableContext<object>,
+    meta: Meta,
+    version: string | undefined,
+  ) {
     this.log = new DurableLog(context);
     this.#runtime = runtime;
     this.#client = client;
     this.#registry = registry;
     this.#context = context;
-    this.#meta = meta;
+    this.#inbox = new Inbox(client, context.taskRunExternalId());
+    this.#meta = { ...meta, version: meta.version ?? version };
     this.#nowMs = Math.max(meta.runAtMs ?? 0, meta.submittedAtMs);
     this.#failing.catch(() => {});
   }
@@ -86,18 +103,15 @@ export class Driver {
     const onAbort = (): void => this.#fail(signal.reason);
     signal.addEventListener("abort", onAbort, { once: true });
     try {
-      if (this.#meta.kind === undefined && this.log.invocation === 1)
-        await putNote(this.#client, this.id, "workflow", { type: "workflow" }).catch(() => {});
       await this.#waitForItsTime();
       // Others do not say when they start one.
-      if (this.#nowMs === 0) this.#nowMs = (await this.log.memo({ nowMs: Date.now() })).nowMs;
-      const startedAtMs = this.#nowMs;
-      await this.#listen();
-      this.#lookLater();
-      return await this.#loop(startedAtMs);
+      if (this.#nowMs === 0) this.#nowMs = (await this.log.memo({ kind: "now", nowMs: Date.now() })).nowMs;
+      this.#startedAtMs = this.#nowMs;
+      await this.#begin();
+      return await this.#loop();
     } catch (error) {
       // Hatchet ends the run alone, when people cancel it there.
-      if (signal.aborted && isUserCancel(signal.reason)) await this.#cancelSteps();
+      if (signal.aborted && isUserCancel(signal.reason)) await this.#cancelSteps().catch(() => {});
       throw error;
     } finally {
       signal.removeEventListener("abort", onAbort);
@@ -108,9 +122,14 @@ export class Driver {
     this.#fail(new Leaving(why));
   }
 
+  /** Asks for a tick though nothing has happened: the function went on outside of one, and core has something to say of it. */
+  nudge(): void {
+    this.#arrivals.push(() => {});
+    this.#wake();
+  }
+
   end(): void {
-    this.#settled = true;
-    for (const timer of this.#timers) clearTimeout(timer);
+    for (const look of this.#looks) clearTimeout(look);
   }
 
   differs(cause: Error): Parked {
@@ -121,7 +140,7 @@ export class Driver {
   async #waitForItsTime(): Promise<void> {
     const { runAtMs } = this.#meta;
     if (runAtMs === undefined) return;
-    const { delayMs } = await this.log.memo({ delayMs: Math.max(runAtMs - Date.now(), 0) });
+    const { delayMs } = await this.log.memo({ kind: "delay", delayMs: Math.max(runAtMs - Date.now(), 0) });
     if (delayMs === 0) return;
     const { done } = await this.log.sleep(delayMs, "waiting for its time");
     if (runAtMs > Date.now() + 1_000) await this.log.evict(this.#client, "waiting for its time");
@@ -130,76 +149,86 @@ export class Driver {
 
   // ---- what is sent to it ----
 
-  /** A standing wait: what is sent wakes it, and is read then. */
-  async #listen(): Promise<void> {
-    const { done } = await this.log.event<Wake>(wakeKey(this.#context.workflowRunId()));
-    this.#onArrival(done, (wake) => this.#woken(wake));
-  }
-
-  async #woken(first: Wake): Promise<void> {
-    // At once: what comes while nobody listens is in the server's list only.
+  /** Listens first: what is sent from now on wakes it, and what was sent before is there to be read. */
+  async #begin(): Promise<void> {
     await this.#listen();
-    const { wakes, atMs } = await this.log.memo({ wakes: await this.#unread(first), atMs: Date.now() });
-    for (const wake of wakes) {
-      this.#wakes.add(wake.id);
-      this.#take(wake, atMs);
+    const first = this.log.invocation === 1 && this.#meta.runAtMs === undefined;
+    const { cancelled, version } = await this.#inbox.begin(first, this.#meta.version);
+    if (cancelled) {
+      const atMs = Date.now();
+      const error = cancelledRecord(this.#meta.name);
+      throw toThrown({ attempts: 0, startedAtMs: atMs, finishedAtMs: atMs, status: "cancelled", error });
     }
-    this.#lookLater();
+    this.#meta = { ...this.#meta, version: version ?? this.#meta.version };
+    if (this.log.invocation === 1 && (await this.#inbox.unread()).length > 0) await wake(this.#client, this.id);
+    for (const ms of LOOKS_MS) this.#looks.push(setTimeout(() => void this.#look().catch(() => {}), ms).unref());
   }
 
-  /** What was sent and not acted on, in order. */
-  async #unread(first: Wake): Promise<readonly Wake[]> {
-    const isNew = ({ id, entry }: Wake): boolean => entry !== undefined && !this.#wakes.has(id);
-    const read = async (): Promise<ReadWake[]> => {
-      const all = await readWakes(this.#client, this.#context.workflowRunId(), this.#meta.submittedAtMs);
-      return all.filter(isNew);
-    };
-    let listed = await read();
-    const isMissing = (): boolean => isNew(first) && !listed.some(({ id }) => id === first.id);
-    // One that was sent before these may not be in the list yet.
-    const youngMs = isMissing() ? LAGS_MS : LAGS_MS - (Date.now() - Math.max(...listed.map(({ seenAtMs }) => seenAtMs)));
-    if (youngMs > 0) {
-      await pause(Math.min(youngMs, LAGS_MS));
-      listed = await read();
-    }
-    if (!isMissing()) return listed;
-    const isEarlier = ({ atMs }: Wake): boolean => atMs <= first.atMs;
-    return [...listed.filter(isEarlier), first, ...listed.filter((wake) => !isEarlier(wake))];
+  async #look(): Promise<void> {
+    if ((await this.#inbox.unread()).length > 0) await wake(this.#client, this.id);
   }
 
-  #take({ entry }: Wake, atMs: number): void {
-    if (!entry) return;
-    this.#nowMs = Math.max(this.#nowMs, atMs);
-    if (entry.type === "cancel") {
-      if (!this.#cancelled) this.#happened({ type: "cancel", atMs: this.#nowMs });
-      this.#cancelled = true;
-      return;
-    }
-    const { name, payload, dedupeId } = entry;
-    if (dedupeId !== undefined && this.#dedupeIds.has(dedupeId)) return;
-    if (dedupeId !== undefined) this.#dedupeIds.add(dedupeId);
-    this.#happened({ type: "signal", name, payload, atMs: this.#nowMs });
+  /** A standing wait. */
+  async #listen(): Promise<void> {
+    const { done } = await this.log.event(wakeKey(this.#context.workflowRunId()));
+    this.#onArrival(done, () => this.#woken());
   }
 
-  /** Something may have been sent just before it listened: what is found then is sent once more. */
-  #lookLater(): void {
-    for (const ms of LOOKS_MS) {
-      const timer = setTimeout(() => {
-        void (async (): Promise<void> => {
-          const runId = this.#context.workflowRunId();
-          const found = await readWakes(this.#client, runId, this.#meta.submittedAtMs);
-          if (found.some(({ id }) => !this.#wakes.has(id)) && !this.#settled) await sendWake(this.#client, runId);
-        })().catch(() => {});
-      }, ms);
-      timer.unref();
-      this.#timers.push(timer);
+  async #woken(): Promise<void> {
+    // At once: from here on something may come that the look below does not see.
+    await this.#listen();
+    await this.#take(await this.log.record<Look>("look", async () => this.#lookOf(await this.#inbox.unread())));
+  }
+
+  #lookOf(sent: readonly Sent[]): Look {
+    return { kind: "look", sent: sent.map(({ id }) => id), atMs: Date.now() };
+  }
+
+  async #take({ sent, atMs }: Look): Promise<void> {
+    for (const one of await this.#inbox.take(sent)) {
+      // A server whose clock is ahead must not end a sleep early.
+      const seenAtMs = Math.min(one.seenAtMs, atMs);
+      this.#fire(seenAtMs);
+      if (one.type === "cancel") {
+        if (!this.#cancelled) this.#happened({ type: "cancel", atMs: seenAtMs });
+        this.#cancelled = true;
+        continue;
+      }
+      const { name, payload, dedupeId } = one;
+      if (dedupeId !== undefined && this.#dedupeIds.has(dedupeId)) continue;
+      if (dedupeId !== undefined) this.#dedupeIds.add(dedupeId);
+      this.#happened({ type: "signal", name, payload, atMs: seenAtMs });
     }
+  }
+
+  /**
+   * Whether signals came before the run's end could be told, which it sees now. Noted before it looks: whoever sends one later
+   * finds the note, and asks what became of the run.
+   */
+  async #hasMissed(): Promise<boolean> {
+    let look = await this.log.next<Look>("look");
+    if (!look) {
+      await putNote(this.#client, this.id, "its function has ended", { type: "ending" });
+      const unread = await this.#inbox.unread();
+      if (!unread.some(({ type }) => type === "signal")) return false;
+      await putNote(this.#client, this.id, "goes on: signals came", { type: "goes-on" });
+      look = await this.log.memo(this.#lookOf(unread));
+    }
+    await this.#take(look);
+    return true;
   }
 
   // ---- ticks ----
 
-  #happened(entry: JournalEntry): void {
+  #happened(entry: Exclude<JournalEntry, { type: "command" }>): void {
+    this.#nowMs = Math.max(this.#nowMs, entry.atMs);
     this.#journal.push(entry);
+  }
+
+  /** A deadline that has passed comes before what came after it, also when the engine tells of it later. */
+  #fire(untilMs: number): void {
+    for (const { n, dueMs } of this.#timers.takeDue(untilMs))
+      this.#happened({ type: "fired", n, atMs: Math.max(this.#nowMs, dueMs), dueMs });
   }
 
   #onArrival<T>(done: Promise<T>, act: (value: T) => unknown): void {
@@ -228,92 +257,115 @@ export class Driver {
     clearTimeout(idle);
   }
 
-  async #loop(startedAtMs: number): Promise<Returned> {
+  #throwIfFailed(): void {
+    if (this.#failure !== undefined) throw this.#failure as Error;
+  }
+
+  async #loop(): Promise<Returned> {
     for (let first = true; ; first = false) {
-      // One at a time, with all that follows from it: together, the log would have another order in the next invocation.
-      if (!first) {
-        await this.#arrival();
-        if (this.#failure !== undefined) throw this.#failure;
-        await this.#arrivals.shift()?.();
-      }
-      const known = this.#journal.length;
-      if (this.#failure !== undefined) throw this.#failure;
-      const result = await this.#ask(known, startedAtMs);
-      if (this.#failure !== undefined) throw this.#failure;
+      const result = await this.#ask();
+      this.#throwIfFailed();
       if (first && this.log.invocation > 1 && result.do === "wait")
         void putNote(this.#client, this.id, "goes on", { type: "resumed" }).catch(() => {});
       if (result.do === "retry") throw new Parked(result.error, Math.max(result.delayMs, 1_000));
-      if (result.do === "release" || result.do === "needJournal")
-        throw new Parked(undefined, Math.max(result.do === "release" ? result.delayMs : 0, 1_000));
-      this.#fed = known;
-      if (result.do === "wait") {
-        for (const command of result.commands) await this.#start(command);
-        continue;
+      if (result.do === "release") throw new Parked(undefined, Math.max(result.delayMs, 1_000));
+      if (result.do !== "wait") {
+        if (await this.#hasToGoOn(result)) continue;
+        return await this.#end(result);
       }
-      return await this.#end(result, startedAtMs);
+      await this.#carryOut(result.commands);
+      // One at a time, with all that follows from it: together, the log would have another order in the next invocation.
+      await this.#arrival();
+      this.#throwIfFailed();
+      await this.#arrivals.shift()?.();
+      this.#throwIfFailed();
     }
   }
 
-  async #ask(known: number, startedAtMs: number): Promise<TickResult> {
-    const ask = (from: number): Promise<TickResult> =>
-      this.#runtime.advance({
+  async #ask(): Promise<Answer> {
+    const known = this.#journal.length;
+    let again = false;
+    for (let from = this.#fed; ;) {
+      const result = await this.#runtime.advance({
         id: this.#context.workflowRunId(),
         name: this.#meta.name,
         ...(this.#meta.version !== undefined && { version: this.#meta.version }),
         queue: this.#meta.queue,
         input: fromInput(this.#context.input, this.#meta),
         headers: this.#meta.headers ?? {},
-        startedAtMs,
+        ...(this.#meta.priority !== undefined && { priority: this.#meta.priority }),
+        startedAtMs: this.#startedAtMs,
         entries: this.#journal.slice(from, known),
         from,
         seen: this.#fed,
         commandsSeen: this.#commandsSeen,
         retries: this.#context.retryCount(),
       });
-    const result = await ask(this.#fed);
-    return result.do === "needJournal" ? ask(0) : result;
+      if (result.do === "wait") this.#fed = known;
+      if (result.do !== "needJournal") return result;
+      if (result.signalsFirst) this.#journal = [...signalsFirst(this.#journal, this.#fed)];
+      else if (again) return { do: "release", delayMs: 0 };
+      else again = true;
+      from = 0;
+    }
   }
 
-  async #end(result: Extract<TickResult, { do: "complete" | "settle" }>, startedAtMs: number): Promise<Returned> {
+  /** A run that was cancelled ends as it is. Another one goes on when it would end over a signal. */
+  async #hasToGoOn(result: Answer): Promise<boolean> {
+    if (result.do === "complete" || (result.do === "settle" && result.status === "failed")) return this.#hasMissed();
     // What an earlier invocation wrote must all have been asked for.
-    if (this.log.invocation > 1) await this.log.memo({ ends: true });
+    const more = await this.log.next<Look>("look");
+    if (more) await this.#take(more);
+    return more !== undefined;
+  }
+
+  async #end(result: Extract<Answer, { do: "complete" | "settle" }>): Promise<Returned> {
     await this.#cancelSteps();
-    const settled = { attempts: 1, startedAtMs, finishedAtMs: Date.now() };
+    const heard = this.#inbox.heard();
+    const settled = { attempts: 1, startedAtMs: this.#startedAtMs, finishedAtMs: Date.now(), ...(heard.length > 0 && { heard }) };
     if (result.do === "complete") return { output: result.output, taskBackend: settled };
     throw toThrown({ ...settled, status: result.status, error: result.error });
   }
 
   // ---- commands ----
 
-  async #start(command: Command): Promise<void> {
-    this.#commandsSeen++;
-    this.#journal.push({ type: "command", n: command.n, key: command.key });
-    if (command.do === "run") return this.#step(command.n, command.run);
-    if (command.do === "sleep") return this.#time(command.n, command.untilMs);
-    if (command.do === "await") return command.untilMs === undefined ? undefined : this.#time(command.n, command.untilMs);
-    const step = this.#steps.get(command.of);
-    this.#cancelledSteps.add(command.of);
+  async #carryOut(commands: readonly Command[]): Promise<void> {
+    // What is cancelled in the tick that made it never runs.
+    const withdrawn = new Set(commands.flatMap((command) => (command.do === "cancel" ? [command.of] : [])));
+    for (const command of commands) {
+      this.#commandsSeen++;
+      this.#journal.push({ type: "command", n: command.n, key: command.key });
+      if (withdrawn.has(command.n)) continue;
+      if (command.do === "run") await this.#step(command.n, command.run);
+      else if (command.do === "cancel") await this.#withdraw(command.of);
+      else if (command.untilMs !== undefined) await this.#time(command.n, command.untilMs);
+    }
+  }
+
+  async #withdraw(n: number): Promise<void> {
+    this.#timers.delete(n);
+    const step = this.#steps.get(n);
     if (step) await this.#cancelRuns([step]);
   }
 
   async #time(n: number, untilMs: number): Promise<void> {
     // A sleep must be the same in each invocation, and no later than the first has said.
-    const recorded = await this.log.memo({ untilMs, ms: Math.max(untilMs - Date.now(), 1) });
+    const recorded = await this.log.memo({ kind: "time", untilMs, ms: Math.max(untilMs - Date.now(), 1) });
     const { done } = await this.log.sleep(recorded.ms);
+    this.#timers.set(n, recorded.untilMs);
     this.#onArrival(done, () => {
-      if (this.#cancelledSteps.has(n)) return;
-      this.#nowMs = Math.max(this.#nowMs, recorded.untilMs);
-      this.#happened({ type: "fired", n, atMs: this.#nowMs });
+      if (this.#timers.has(n)) this.#fire(recorded.untilMs);
     });
   }
 
   async #step(n: number, run: RunRequest): Promise<void> {
     await this.#registry.ensure(run, false);
-    const meta: Meta = { ...toMeta(run), submittedAtMs: this.#nowMs };
+    const meta: Meta = { ...toMeta(run, this.#client.config.namespace ?? ""), submittedAtMs: this.#nowMs };
     const child: Child = {
       name: hatchetName(run.name, false),
       input: toInput(run),
-      metadata: { [META]: JSON.stringify(meta) },
+      // A child gets all of its parent's metadata that it does not set itself.
+      metadata: { [META]: JSON.stringify(meta), [KEY]: "" },
       priority: toPriority(run.priority),
       labels: Object.fromEntries(labelsOf(run).map((label) => [label, { intValue: 1, required: true as const }])),
     };
@@ -322,14 +374,18 @@ export class Driver {
     this.#accepted.add(spawned.id, run.name);
     this.#onArrival(spawned.done, (completion) => {
       this.#steps.delete(n);
-      this.#settle(n, run, completion);
+      return this.#settle(n, run, completion);
     });
   }
 
-  #settle(n: number, run: RunRequest, completion: Completion): void {
-    const { outcome, finishedAtMs } = outcomeOf(run.name, completion);
-    this.#nowMs = Math.max(this.#nowMs, finishedAtMs ?? 0);
-    this.#happened({ type: "settled", n, atMs: this.#nowMs, outcome });
+  async #settle(n: number, run: RunRequest, completion: Completion): Promise<void> {
+    const { outcome, finishedAtMs = this.#nowMs } = outcomeOf(run.name, completion);
+    if (this.#timers.isDue(finishedAtMs)) {
+      // A worker whose clock is ahead must not end a sleep early.
+      const { nowMs } = await this.log.memo({ kind: "now", nowMs: Date.now() });
+      this.#fire(Math.min(finishedAtMs, nowMs));
+    }
+    this.#happened({ type: "settled", n, atMs: finishedAtMs, outcome });
   }
 
   async #cancelSteps(): Promise<void> {
@@ -337,8 +393,7 @@ export class Driver {
   }
 
   async #cancelRuns(steps: readonly Spawned[]): Promise<void> {
-    if (steps.length === 0) return;
-    await Promise.all(steps.map(({ id }) => cancelRun(this.#client, id, this.#accepted).catch(() => {})));
+    await Promise.all(steps.map(({ id }) => cancelRun(this.#client, id, this.#accepted)));
   }
 }
 

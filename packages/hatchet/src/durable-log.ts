@@ -5,10 +5,18 @@ import { TaskRunTerminatedError } from "@hatchet-dev/typescript-sdk/util/errors/
 import { NonDeterminismError } from "@hatchet-dev/typescript-sdk/util/errors/non-determinism-error.js";
 import { V1DurableEventLogKind } from "@hatchet-dev/typescript-sdk/clients/rest/generated/data-contracts.js";
 import { withTimeout, type Json } from "@task-backend/core/adapter";
-import { putNote } from "./notes.ts";
+import { printable, putNote } from "./notes.ts";
 import { sorted } from "./wire.ts";
 
 const ACK_MS = 30_000;
+const MAX_LABEL = 200;
+/** The engine counts durations in nanoseconds of 63 bits, which is 292 years; and it leaves unanswered what it cannot take. */
+const MAX_SLEEP_MS = 100 * 365 * 24 * 3600 * 1_000;
+
+/** What a log holds beside waits and children. The kind tells one place of our code from another. */
+interface Entry {
+  readonly kind: string;
+}
 
 /**
  * The log that Hatchet keeps of a durable task: a later invocation must write what the earlier ones wrote, in their order,
@@ -22,6 +30,10 @@ export class DurableLog {
   #last: Promise<unknown> = Promise.resolve();
   #children = 0;
   #received = 0;
+  /** Entries that the server has: the same in each invocation that comes as far. */
+  #entries = 0;
+  /** Whether earlier invocations may have written what comes next. */
+  #replaying: boolean;
   /** After a missing acknowledgement another one may be its. */
   #late: Error | undefined;
 
@@ -31,6 +43,7 @@ export class DurableLog {
     setMaxListeners(0, context.abortController.signal);
     this.#runId = context.taskRunExternalId();
     this.#invocation = context.invocationCount;
+    this.#replaying = context.invocationCount > 1;
   }
 
   /** Counts all starts. */
@@ -38,42 +51,57 @@ export class DurableLog {
     return this.#invocation;
   }
 
-  /** Writes a record, and answers with the one that was there, if there was one. */
-  async memo<T>(payload: T): Promise<T> {
-    const encoded = encode(payload);
-    const { payload: before = encoded } = await this.#memo(encoded);
-    return decode<T>(before);
+  /** Writes an entry, and answers with the one that was there, if there was one. */
+  async memo<T extends Entry>(entry: T): Promise<T> {
+    const { payload } = await this.#memo(encode(entry));
+    return payload ? ofKind<T>(decode(payload), entry.kind) : entry;
   }
 
-  /** Reads the next record: `undefined` for one that was asked for before and not written, `end` behind the last one. */
-  async read<T>(): Promise<T | "end" | undefined> {
-    const { existed, payload } = await this.#memo();
-    if (!existed) return "end";
-    return payload === undefined ? undefined : decode<T>(payload);
+  /** Answers with the entry that an earlier invocation wrote here; else makes it and writes it. */
+  async record<T extends Entry>(kind: T["kind"], make: () => Promise<T>): Promise<T> {
+    return (await this.next<T>(kind)) ?? this.memo(await make());
+  }
+
+  /** The entry that an earlier invocation wrote here; undefined when none did, and this one has come to the end of the log. */
+  async next<T extends Entry>(kind: T["kind"]): Promise<T | undefined> {
+    while (this.#replaying) {
+      const { existed, payload } = await this.#memo();
+      if (!existed) this.#replaying = false;
+      // An invocation that only asked has left an empty one.
+      else if (payload) return ofKind<T>(decode(payload), kind);
+    }
+    return undefined;
   }
 
   async #memo(payload?: Uint8Array): Promise<{ readonly existed: boolean; readonly payload?: Uint8Array }> {
     const ack = await this.#send<MemoAck>({ kind: "memo", memoKey: MEMO, ...(payload && { payload }) });
     this.#context.durableListener.consumeCallbackWithoutBlocking(this.#runId, this.#invocation, ack.branchId, ack.nodeId);
     const { memoAlreadyExisted: existed, memoResultPayload: result } = ack;
-    return { existed, ...(existed && result && result.length > 0 && { payload: result }) };
+    const before = existed && result && result.length > 0 ? result : undefined;
+    if (payload ?? before) this.#entries++;
+    return { existed, ...(before && { payload: before }) };
   }
 
   /** Resolves when the sleep has begun. The duration must be the same in each invocation. */
   async sleep(ms: number, label?: string): Promise<Wait<unknown>> {
-    const sleepConditions = [{ base: base("sleep"), sleepFor: `${Math.max(Math.ceil(ms), 1)}ms` }];
+    const sleepFor = `${Math.min(Math.max(Math.ceil(ms), 1), MAX_SLEEP_MS)}ms`;
+    const sleepConditions = [{ base: base("sleep"), sleepFor }];
     return this.#wait({ sleepConditions, userEventConditions: [] }, label);
   }
 
-  /** Resolves when such events are listened for: `done` with the payload of the first that comes. */
-  async event<T>(key: string): Promise<Wait<T>> {
+  /** Resolves when such events are listened for: `done` when the first has come. */
+  async event(key: string): Promise<Wait<unknown>> {
     const userEventKey = `${this.#context.runtime.namespace ?? ""}${key}`;
-    const { done } = await this.#wait({ sleepConditions: [], userEventConditions: [{ base: base(EVENT), userEventKey }] });
-    return { done: done.then(({ payload }) => (payload as unknown as Happened<T>).CREATE[EVENT][0]) };
+    return this.#wait({ sleepConditions: [], userEventConditions: [{ base: base("event"), userEventKey }] });
   }
 
   async #wait(waitForConditions: object, label?: string): Promise<Wait<Completion>> {
-    const ack = await this.#send<Node>({ kind: "waitFor", waitForConditions, ...(label !== undefined && { label: label.slice(0, 200) }) });
+    const ack = await this.#send<Node>({
+      kind: "waitFor",
+      waitForConditions,
+      ...(label !== undefined && { label: printable(label).slice(0, MAX_LABEL) }),
+    });
+    this.#entries++;
     const done = this.#completed("waitFor", ack);
     done.catch(() => {});
     return { done };
@@ -100,6 +128,7 @@ export class DurableLog {
     });
     const [entry] = ack.runEntries;
     if (!entry) throw new Error(`Hatchet started no run of ${name}`);
+    this.#entries++;
     const done = this.#completed("runChild", entry);
     done.catch(() => {});
     return { id: entry.workflowRunExternalId, done };
@@ -120,10 +149,10 @@ export class DurableLog {
     throw new TaskRunTerminatedError("evicted", reason);
   }
 
-  /** Gives the run back: the engine starts it again, here or elsewhere. */
-  async giveBack(client: HatchetClient, reason: string): Promise<never> {
+  /** Releases the run: the engine starts it again, here or elsewhere. */
+  async release(client: HatchetClient, reason: string): Promise<never> {
     await putNote(client, this.#runId, reason, { type: "left", known: this.#received });
-    throw new GivenBack(reason);
+    throw new Released(reason);
   }
 
   #completed(kind: string, { branchId, nodeId }: Node): Promise<Completion> {
@@ -146,7 +175,7 @@ export class DurableLog {
       if (this.#late) throw this.#late;
       const acknowledged = durableListener.sendEvent(this.#runId, this.#invocation, event as never) as Promise<unknown> as Promise<A>;
       // The SDK drops what it is given while it connects again. The next invocation asks for the same.
-      const late = (): Error => (this.#late = new Error(`Hatchet acknowledged nothing for ${ACK_MS} ms.`));
+      const late = (): Error => (this.#late = new Unanswered(this.#entries));
       return withTimeout(acknowledged, ACK_MS, late);
     });
     this.#last = sent.catch(() => {});
@@ -171,7 +200,23 @@ interface RunAck {
 }
 
 /** The engine takes it for a failure that may be tried again. */
-class GivenBack extends Error {}
+class Released extends Error {}
+
+/** The server has not said that it has what was sent to it as the n-th entry: a connection broke, or it cannot take it. */
+export class Unanswered extends Error {
+  constructor(readonly at: number) {
+    super(`Hatchet did not acknowledge entry ${at} of a durable log within ${ACK_MS} ms.`);
+  }
+}
+
+/** Other code wrote the log than the code that reads it. */
+class Differs extends Error {}
+
+function ofKind<T extends Entry>(entry: unknown, kind: string): T {
+  const found = (entry as Entry | null)?.kind;
+  if (found !== kind) throw new Differs(`its log goes on with "${String(found)}", and its code with "${kind}".`);
+  return entry as T;
+}
 
 export interface Child {
   readonly name: string;
@@ -183,13 +228,6 @@ export interface Child {
 
 export interface Wait<T> {
   readonly done: Promise<T>;
-}
-
-const EVENT = "event";
-
-/** What a wait ends with. */
-interface Happened<T> {
-  readonly CREATE: { readonly [EVENT]: readonly [T] };
 }
 
 export interface Spawned {
@@ -216,18 +254,18 @@ export async function countHappened(client: HatchetClient, runId: string): Promi
 
 /** Whether a later invocation asked for something else than an earlier one. */
 export function isNonDeterminism(error: unknown): error is Error {
-  return error instanceof NonDeterminismError;
+  return error instanceof NonDeterminismError || error instanceof Differs;
 }
 
-/** Records are told apart by their place. */
+/** Entries are told apart by their place. */
 const MEMO = encode("task-backend");
 
 function encode(value: unknown): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(value));
 }
 
-function decode<T>(bytes: Uint8Array): T {
-  return sorted(JSON.parse(new TextDecoder().decode(bytes)) as Json) as T;
+function decode(bytes: Uint8Array): unknown {
+  return sorted(JSON.parse(new TextDecoder().decode(bytes)) as Json);
 }
 
 function base(readableDataKey: string) {

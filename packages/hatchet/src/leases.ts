@@ -23,6 +23,7 @@ export class Leases {
   readonly #client: HatchetClient;
   readonly #held = new Set<Held>();
   #timer: NodeJS.Timeout | undefined;
+  #stopped = false;
 
   constructor(client: HatchetClient) {
     this.#client = client;
@@ -32,7 +33,7 @@ export class Leases {
   async during<T>(runId: string, work: () => Promise<T>): Promise<T> {
     const held: Held = { runId, sinceMs: performance.now(), extendedMs: 0, busy: false };
     this.#held.add(held);
-    this.#timer ??= setInterval(() => this.#beat(), BEAT_MS).unref();
+    if (!this.#stopped) this.#timer ??= setInterval(() => this.#beat(), BEAT_MS).unref();
     try {
       return await work();
     } finally {
@@ -42,6 +43,12 @@ export class Leases {
         this.#timer = undefined;
       }
     }
+  }
+
+  /** What is still held goes to others. */
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#stopped = true;
   }
 
   #beat(): void {

@@ -15,7 +15,8 @@ export function outcomeOf(
 ): { readonly outcome: StepOutcome; readonly settled?: Settled; readonly finishedAtMs?: number } {
   if (!isFailure) {
     // What others wrote for Hatchet returns what it returns.
-    if (!isObject(payload) || !isObject(payload[META])) return { outcome: { status: "completed", output: sorted(payload ?? null) } };
+    if (!isObject(payload) || !isObject(payload[META]) || typeof payload[META]["finishedAtMs"] !== "number")
+      return { outcome: { status: "completed", output: sorted(payload ?? null) } };
     const { output, taskBackend: settled } = payload as unknown as Returned;
     return { outcome: { status: "completed", output: sorted(output ?? null) }, settled, finishedAtMs: settled.finishedAtMs };
   }

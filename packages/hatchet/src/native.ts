@@ -1,10 +1,10 @@
+import { UnsupportedCapabilityError, type DefinitionSpec, type RunRequest } from "@task-backend/core/adapter";
 import type { NativeOptions } from "@task-backend/core";
 import type { CreateTaskWorkflowOpts } from "@hatchet-dev/typescript-sdk/v1/declaration.js";
-import type { DefinitionSpec } from "@task-backend/core/adapter";
 
 /**
  * Hatchet's own options for one definition, passed through to its registration. What core decides (retries, backoff,
- * timeouts, slots) is not among them.
+ * timeouts, slots) is not among them. Of a rate limit, `duration` is the number of the SDK's `RateLimitDuration`.
  */
 export type HatchetNativeOptions = Pick<CreateTaskWorkflowOpts, "description" | "concurrency" | "rateLimits">;
 
@@ -16,4 +16,18 @@ declare module "@task-backend/core" {
 
 export function nativeOf({ native }: Pick<DefinitionSpec, "native">): HatchetNativeOptions {
   return (native as NativeOptions | undefined)?.hatchet ?? {};
+}
+
+/**
+ * Hatchet has them with the name, not with the run: those of a submission alone would be ignored.
+ * @throws UnsupportedCapabilityError
+ */
+export function refuseNativeOfSubmission({ name, native, definition }: RunRequest): void {
+  const { hatchet } = (native ?? {}) as NativeOptions;
+  if (hatchet === undefined || (definition && hatchet === (definition.native as NativeOptions | undefined)?.hatchet)) return;
+  throw new UnsupportedCapabilityError(
+    "hatchet",
+    "native",
+    `"${name}" was submitted with native.hatchet, which Hatchet takes with a definition only; give it to defineTask or defineWorkflow`,
+  );
 }

@@ -6,7 +6,7 @@ import { isNotFound } from "./client.ts";
 import type { Completion } from "./durable-log.ts";
 import { CANCELLED, outcomeOf } from "./mapping.ts";
 import { readNotes } from "./notes.ts";
-import { metaOf, type Meta, type Note } from "./wire.ts";
+import { readMeta, type Meta, type Note, type ReadNote } from "./wire.ts";
 
 /** A run, as Hatchet's own tables have it at this moment. */
 export interface Details {
@@ -14,7 +14,7 @@ export interface Details {
   readonly meta: Meta;
   readonly status: "QUEUED" | "RUNNING" | "COMPLETED" | "FAILED" | "CANCELLED";
   readonly done: boolean;
-  /** A worker has taken it, and may have given it back. */
+  /** A worker has it, or it was left to the engine. When that is false a worker may have had it before. */
   readonly begun: boolean;
   readonly output?: unknown;
   readonly error?: string;
@@ -44,9 +44,12 @@ async function look(client: HatchetClient, id: string): Promise<Details | undefi
   try {
     const { status, done, isEvicted, additionalMetadata, taskRuns } = await client.runs.getDetails(id);
     const [[name, task] = ["", undefined]] = Object.entries(taskRuns);
+    const { meta } = readMeta(additionalMetadata, name);
+    // Backends of other namespaces have their runs to themselves. Where one was started from Hatchet's side it says nothing of it.
+    if (meta.submittedAtMs > 0 && (meta.namespace ?? "") !== (client.config.namespace ?? "")) return undefined;
     return {
       id,
-      meta: metaOf(additionalMetadata, name),
+      meta,
       status: status as Details["status"],
       done,
       begun: isEvicted || status !== ("QUEUED" as never),
@@ -57,12 +60,6 @@ async function look(client: HatchetClient, id: string): Promise<Details | undefi
     if (isNotFound(error)) return undefined;
     throw error;
   }
-}
-
-/** By what its submitter said, or its worker noted. */
-export async function isWorkflowRun(client: HatchetClient, { id, meta }: Details): Promise<boolean> {
-  if (meta.kind !== undefined) return meta.kind === "workflow";
-  return (await readNotes(client, id)).some(({ type }) => type === "workflow");
 }
 
 /** Answers with what the worker has said of a run that has ended; undefined when it has said nothing. */
@@ -89,7 +86,14 @@ async function settledRecord(client: HatchetClient, details: Details, workersEnd
   const common = { id, name: meta.name, queue: meta.queue, submittedAtMs: meta.submittedAtMs };
   if (settled) {
     const { attempts, startedAtMs, finishedAtMs, progress } = settled;
-    return { ...common, ...outcome, attempts, startedAtMs, finishedAtMs, ...(progress !== undefined && { progress }) };
+    return {
+      ...common,
+      ...outcome,
+      attempts,
+      ...(attempts > 0 && { startedAtMs }),
+      finishedAtMs,
+      ...(progress !== undefined && { progress }),
+    };
   }
   // The engine has settled it.
   const notes = known ?? (await readNotes(client, id));
@@ -111,10 +115,10 @@ async function settledRecord(client: HatchetClient, details: Details, workersEnd
 interface End {
   readonly end: Completion;
   /** Notes that were read for it. */
-  readonly known?: readonly Note[];
+  readonly known?: readonly ReadNote[];
 }
 
-function endOf({ status, output, error }: Details): Completion {
+export function endOf({ status, output, error }: Details): Completion {
   return { isFailure: status !== "COMPLETED", payload: output as Json, ...(error !== undefined && { errorMessage: error }) };
 }
 
@@ -134,26 +138,26 @@ async function cancelledEnd(client: HatchetClient, id: string, workersEnd: Worke
   }
 }
 
-async function openRecord(client: HatchetClient, { id, meta, status, begun }: Details): Promise<RunRecord> {
+async function openRecord(client: HatchetClient, details: Details): Promise<RunRecord> {
+  const { id, meta, status, begun } = details;
   const { name, queue, submittedAtMs, runAtMs = 0 } = meta;
   const common = { id, name, queue, submittedAtMs };
   const early = runAtMs > Date.now();
+  const waits = { ...common, status: early ? ("scheduled" as const) : ("pending" as const), attempts: 0 };
   const [notes, known] = await Promise.all([readNotes(client, id), begun ? timesOf(client, id) : undefined]);
+  const began = notes.find((note) => note.type === "began");
   const seen = seenIn(notes);
-  if (!begun && seen.failed === 0 && !seen.parked && !(seen.left && meta.kind !== "task"))
-    return { ...common, status: early ? "scheduled" : "pending", attempts: 0 };
+  if ((meta.kind ?? began?.kind) === "workflow") {
+    if (!began || (seen.parked && !seen.parked.error)) return waits;
+    const workflow = { ...common, attempts: 1, startedAtMs: began.seenAtMs };
+    return seen.parked?.error ? { ...workflow, status: "retrying", error: seen.parked.error } : { ...workflow, status: "running" };
+  }
+  if (early || (!begun && seen.failed === 0)) return waits;
   const times = known ?? (await timesOf(client, id));
   const startedAtMs = seen.startedAtMs ?? times.startedAtMs ?? Date.now();
   const progress = seen.progress !== undefined && { progress: seen.progress };
-  const isWorkflow = meta.kind === "workflow" || notes.some(({ type }) => type === "workflow");
-  if (isWorkflow) {
-    if (seen.parked?.error) return { ...common, status: "retrying", attempts: 1, startedAtMs, error: seen.parked.error };
-    if (seen.parked || early) return { ...common, status: early ? "scheduled" : "pending", attempts: 0 };
-    return { ...common, status: "running", attempts: 1, startedAtMs };
-  }
-  if (early) return { ...common, status: "scheduled", attempts: 0 };
   if (seen.waiting || status === "QUEUED") {
-    if (seen.failed === 0) return { ...common, status: "pending", attempts: 0, ...progress };
+    if (seen.failed === 0) return { ...waits, ...progress };
     return { ...common, status: "retrying", attempts: seen.failed, startedAtMs, ...progress, ...(seen.error && { error: seen.error }) };
   }
   return { ...common, status: "running", attempts: seen.failed + 1, startedAtMs, ...progress };
@@ -167,13 +171,21 @@ interface Seen {
   readonly error?: RunRecord["error"];
   readonly startedAtMs?: number;
   readonly progress?: Json;
-  /** It has begun, and was given back. */
-  readonly left: boolean;
   readonly parked?: Extract<Note, { type: "parked" }>;
 }
 
 /** Notes that tell nothing of attempts. */
-const ASIDE: ReadonlySet<Note["type"]> = new Set(["progress", "workflow", "left", "cancel", "aborted"]);
+const ASIDE: ReadonlySet<Note["type"]> = new Set([
+  "progress",
+  "left",
+  "began",
+  "ending",
+  "goes-on",
+  "signal",
+  "cancel",
+  "aborted",
+  "unanswered",
+]);
 
 function seenIn(notes: readonly Note[]): Seen {
   const last = notes.findLast(({ type }) => !ASIDE.has(type));
@@ -186,7 +198,6 @@ function seenIn(notes: readonly Note[]): Seen {
     ...(failed && { error: failed.error, startedAtMs: failed.startedAtMs }),
     ...(progress && { progress: progress.value }),
     ...(last?.type === "parked" && { parked: last }),
-    left: notes.some(({ type }) => type === "left"),
   };
 }
 

@@ -11,8 +11,8 @@ import { nativeOf } from "./native.ts";
 /** Core decides when an attempt is over; the engine's own limits are set so wide that they never do. */
 const NET = "87600h";
 
-/** How often a run may be given back. */
-const GIVEN_BACK = 1_000_000;
+/** How often a run may be released. */
+const RELEASES = 1_000_000;
 /** So that it does not come back to a worker that is about to stop. */
 const LEAVES_S = 2;
 /** What an attempt takes. Not one: the engine strips what it thinks to be its default, and means the pool of the workflows then. */
@@ -47,22 +47,25 @@ export function declare(
   retentionMs: number,
   run: Run,
 ): Declaration {
+  const { rateLimits, ...ofWorkflow } = nativeOf({ native });
   const workflow = client.workflow({
-    ...nativeOf({ native }),
+    ...ofWorkflow,
     name: hatchetName(name, keyed),
     ...(keyed && { idempotency: { expression: `additional_metadata.${KEY}`, strategy: "ttl", ttlMs: retentionMs } }),
   } as never);
   workflow.durableTask({
     name: hatchetName(name, false),
-    // What has failed for good says so: these are for runs that were given back.
-    retries: GIVEN_BACK,
+    // What has failed for good says so: these are for runs that were released.
+    retries: RELEASES,
     backoff: { factor: 2, maxSeconds: LEAVES_S },
     executionTimeout: LEASE,
     scheduleTimeout: NET,
     // Attempts take slots, workflows do not: they have a pool of their own.
     slotRequests: kind === "task" ? { default: ATTEMPT_SLOTS } : { durable: 1 },
-    // Ours knows what a run has seen when it is given back.
+    // Ours knows what a run has seen when it is left to the engine.
     evictionPolicy: { allowCapacityEviction: false },
+    // The engine looks for them at the task, and nowhere else.
+    ...(rateLimits && { rateLimits }),
     fn: (_input: object, context: DurableContext<object>) => run(context),
   } as never);
   return workflow as unknown as Declaration;

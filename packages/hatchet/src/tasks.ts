@@ -3,11 +3,12 @@ import type { DurableContext } from "@hatchet-dev/typescript-sdk/v1/client/worke
 import { TaskRunTerminatedError, isTaskRunTerminatedError } from "@hatchet-dev/typescript-sdk/util/errors/task-run-terminated-error.js";
 import { Interruption, type AbortReason, type Decision, type ErrorRecord, type Json, type WorkerRuntime } from "@task-backend/core/adapter";
 import { DurableLog } from "./durable-log.ts";
+import { corrupt, orGiveUp } from "./give-up.ts";
 import { putNote, readNotes } from "./notes.ts";
 import { HEARS_MS } from "./records.ts";
-import { fromInput, metaOf, toThrown, type Meta, type Note, type Returned } from "./wire.ts";
+import { fromInput, readMeta, toThrown, type Meta, type Note, type Returned } from "./wire.ts";
 
-/** A shorter wait keeps its place in the worker: giving the run back and having it started again takes longer. */
+/** A shorter wait keeps its place in the worker: releasing the run and having it started again takes longer. */
 const STAYS_MS = 1_000;
 
 /** An attempt that took longer asks whether it was cancelled. Half of what readers wait for its word. */
@@ -15,7 +16,8 @@ const ASKS_MS = HEARS_MS / 2;
 
 /** In the log of a task: why it was not over when the attempt was. */
 interface Pause {
-  /** Attempts that failed so far, and all that ended, also those that were given back. */
+  readonly kind: "pause";
+  /** Attempts that failed so far, and all that ended, also those that were released. */
   readonly failed: number;
   readonly ended: number;
   /** The run was not due at its first start, which was none therefore. */
@@ -28,7 +30,7 @@ interface Pause {
 }
 
 /**
- * The attempts of tasks. A run is a durable task: its log holds an entry for each attempt that failed or was given back,
+ * The attempts of tasks. A run is a durable task: its log holds an entry for each attempt that failed or was released,
  * and a sleep behind it. A run whose first attempt succeeds writes none.
  */
 export class Tasks {
@@ -45,12 +47,12 @@ export class Tasks {
     this.#client = client;
   }
 
-  /** What runs is aborted and given back. */
+  /** What runs is aborted and released. */
   abortAll(reason: AbortReason): void {
     for (const interruption of this.#running) interruption.abort(reason);
   }
 
-  /** Takes no more, and resolves when what runs is over, or given back. */
+  /** Takes no more, and resolves when what runs is over, or released. */
   async drain(): Promise<void> {
     this.#draining = true;
     this.#leave();
@@ -58,15 +60,21 @@ export class Tasks {
   }
 
   run(name: string, context: DurableContext<object>): Promise<Returned> {
-    const run = this.#attempts(name, context);
+    const { meta, damage } = readMeta(context.additionalMetadata(), name);
+    const runId = context.taskRunExternalId();
+    const run = orGiveUp(this.#client, runId, meta.name, () => {
+      if (damage) throw corrupt(context.workflowRunId(), name, damage);
+      return this.#attempts(meta, context);
+    });
     this.#live.add(run);
     return run.finally(() => this.#live.delete(run));
   }
 
-  async #attempts(name: string, context: DurableContext<object>): Promise<Returned> {
+  async #attempts(meta: Meta, context: DurableContext<object>): Promise<Returned> {
     const log = new DurableLog(context);
-    const meta = metaOf(context.additionalMetadata(), name);
     const runId = context.taskRunExternalId();
+    // Whoever submitted it knew its name only: those who send something must know that it is no workflow.
+    if (meta.kind === undefined) await putNote(this.#client, runId, "begins", { type: "began", kind: "task" });
     let last = await this.#replay(log, meta);
     const lost = log.invocation === 1 ? 0 : await this.#lost(last, runId);
     for (;;) {
@@ -87,6 +95,7 @@ export class Tasks {
       const { delayMs } = decision;
       const error = failed ? decision.error : last.error;
       last = {
+        kind: "pause",
         failed: last.failed + (failed ? 1 : 0),
         ended: last.ended + 1,
         delayMs,
@@ -165,18 +174,16 @@ export class Tasks {
 
   /** Of earlier invocations. */
   async #replay(log: DurableLog, { runAtMs }: Meta): Promise<Pause> {
-    let last: Pause = { failed: 0, ended: 0, delayMs: 0, dueAtMs: 0 };
+    let last: Pause = { kind: "pause", failed: 0, ended: 0, delayMs: 0, dueAtMs: 0 };
     if (runAtMs !== undefined) {
       const delayMs = Math.max(runAtMs - Date.now(), 0);
       last = await log.memo({ ...last, delayMs, dueAtMs: runAtMs, ...(delayMs > 0 && { delayed: true as const }) });
       if (last.delayed) await this.#sleep(log, last, "waiting for its time");
     }
-    if (log.invocation === 1) return last;
     const { delayed } = last;
     for (;;) {
-      const entry = await log.read<Pause>();
-      if (entry === "end") return last;
-      if (entry === undefined) continue;
+      const entry = await log.next<Pause>("pause");
+      if (!entry) return last;
       last = { ...entry, ...(delayed && { delayed }) };
       await this.#sleep(log, entry, "");
     }
@@ -185,7 +192,7 @@ export class Tasks {
   async #pause(log: DurableLog, pause: Pause, failed: boolean, attempt: number, runId: string): Promise<void> {
     await log.memo(pause);
     const { startedAtMs = 0, error } = pause;
-    const line = failed ? `attempt ${attempt} failed: ${error?.message}` : "given back";
+    const line = failed ? `attempt ${attempt} failed: ${error?.message}` : "released";
     const note: Note = failed && error ? { type: "failed", attempt, error, startedAtMs } : { type: "released", attempt: attempt - 1 };
     await putNote(this.#client, runId, line, note).catch(() => {});
     await this.#sleep(log, pause, line);
@@ -193,10 +200,10 @@ export class Tasks {
 
   async #sleep(log: DurableLog, { delayMs, dueAtMs }: Pause, label: string): Promise<void> {
     const { done } = await log.sleep(delayMs, label);
-    if (this.#draining) await log.giveBack(this.#client, label);
+    if (this.#draining) await log.release(this.#client, label);
     if (dueAtMs > Date.now() + STAYS_MS) await log.evict(this.#client, label);
     await Promise.race([done, this.#leaving]);
-    if (this.#draining) await log.giveBack(this.#client, label);
+    if (this.#draining) await log.release(this.#client, label);
   }
 }
 

@@ -14,6 +14,10 @@ const FRESH_MS = 100;
 const AWAY_MS = 500;
 /** The news of an end may come before it can be read. */
 const SETTLES_MS = 20;
+/** The stream tells of ends, not of records that the server has deleted meanwhile. */
+const LOOKS_EVERY_MS = 60_000;
+/** A reason that is there already: the default one is an exception that is made each time. */
+const OVER = new Error("The wait is over.");
 /** The stream of ends looks once a second for what it was not told of. */
 const TELLS_MS = 5_000;
 
@@ -39,7 +43,18 @@ export class Waits {
     setMaxListeners(0, this.#closing.signal);
   }
 
+  /** Undefined for what is no run, and when its record has ended: what the server deletes it tells nobody of. */
   async wait(id: string, signal: AbortSignal | undefined): Promise<Settlement | undefined> {
+    const over = new AbortController();
+    const given = signal ? AbortSignal.any([signal, over.signal]) : over.signal;
+    try {
+      return await this.#wait(id, given);
+    } finally {
+      over.abort(OVER);
+    }
+  }
+
+  async #wait(id: string, signal: AbortSignal): Promise<Settlement | undefined> {
     const { where } = this.#options;
     // The stream tells of what ends from now on.
     const ended = this.#end(id, signal);
@@ -47,22 +62,24 @@ export class Waits {
     const fresh = this.#accepted.within(FRESH_MS, id);
     const known = fresh !== undefined && settlementOf(id, fresh, await within(FRESH_MS, ended));
     if (known) return known;
-    for (let over = false; ;) {
+    for (let settlesMs = 0; ;) {
       let record: RunRecord | undefined;
       try {
         record = await this.read(id);
       } catch (error) {
-        if (this.#closing.signal.aborted || signal?.aborted || !(isAway(error) || isInternal(error))) throw toUnavailable(error, where);
+        if (this.#closing.signal.aborted || signal.aborted || !(isAway(error) || isInternal(error))) throw toUnavailable(error, where);
         // A wait goes on when the server does.
-        await pause(AWAY_MS);
+        await Promise.race([pause(AWAY_MS), ended]);
         continue;
       }
       if (!record) return undefined;
       if (record.finishedAtMs !== undefined) return record;
-      if (over) await pause(SETTLES_MS);
-      const settlement = settlementOf(id, record.name, await ended);
+      if (settlesMs > 0) await pause(settlesMs);
+      const end = await within(LOOKS_EVERY_MS, ended);
+      if (!end) continue;
+      const settlement = settlementOf(id, record.name, end);
       if (settlement) return settlement;
-      over = true;
+      settlesMs = Math.min(Math.max(2 * settlesMs, SETTLES_MS), AWAY_MS);
     }
   }
 
@@ -120,8 +137,17 @@ function completionOf(end: RunEnd | undefined): Completion | undefined {
 const isWorkers = ({ output, error = "" }: RunEnd[number]): boolean => output !== undefined || error !== "";
 
 function toCompletion({ output, error }: RunEnd[number] = {}): Completion | undefined {
-  if (output !== undefined) return { isFailure: false, payload: JSON.parse(output) as Json };
+  if (output !== undefined) return { isFailure: false, payload: parsed(output) };
   return error === undefined ? undefined : { isFailure: true, errorMessage: error || CANCELLED };
+}
+
+/** What others return need not be JSON. */
+function parsed(output: string): Json {
+  try {
+    return JSON.parse(output) as Json;
+  } catch {
+    return output;
+  }
 }
 
 async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {

@@ -3,7 +3,8 @@ import type { Logger } from "@task-backend/core/adapter";
 import { countHappened } from "./durable-log.ts";
 import { readNotes } from "./notes.ts";
 import { hatchetName } from "./registry.ts";
-import { metaOf } from "./wire.ts";
+import { wake } from "./sent.ts";
+import { readMeta } from "./wire.ts";
 
 const LOOKS_EVERY_MS = 10_000;
 /** Runs that are younger are not looked at: most are over before. */
@@ -47,6 +48,8 @@ export class Watchdog {
         statuses: ["RUNNING"] as never,
         onlyTasks: true,
         includePayloads: false,
+        // Without it the SDK asks for the last hour only.
+        since: new Date(0),
         until: new Date(Date.now() - OLD_MS),
         limit: 50,
       });
@@ -65,7 +68,8 @@ export class Watchdog {
       limit: 200,
     });
     for (const { additionalMetadata, workflowName = "" } of rows) {
-      const { name, queue } = metaOf(additionalMetadata, workflowName);
+      if (!workflowName.startsWith(this.#client.config.namespace ?? "")) continue;
+      const { name, queue } = readMeta(additionalMetadata, workflowName).meta;
       if (!this.#queues.includes(queue) || this.#names.includes(hatchetName(name, false)) || this.#warned.has(name)) continue;
       this.#warned.add(name);
       this.#log.warn(`Runs of "${name}" wait on queue "${queue}", and this worker does not know it.`);
@@ -77,6 +81,10 @@ export class Watchdog {
     if (!isEvicted) return;
     const notes = await readNotes(this.#client, runId);
     const left = notes.findLast((note) => note.type === "left");
-    if (left && (await countHappened(this.#client, runId)) > left.known) await this.#client.runs.restoreTask(runId);
+    if (!left) return;
+    if ((await countHappened(this.#client, runId)) > left.known) await this.#client.runs.restoreTask(runId);
+    // The event behind it was lost, as in a crash of the server.
+    else if (notes.some((note) => (note.type === "signal" || note.type === "cancel") && note.seenAtMs > left.seenAtMs))
+      await wake(this.#client, runId);
   }
 }

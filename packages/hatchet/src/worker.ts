@@ -8,9 +8,12 @@ import {
   type WorkerRequest,
   type WorkerRuntime,
 } from "@task-backend/core/adapter";
+import { insistUntil } from "./client.ts";
+import { withOneListener } from "./durable-stream.ts";
 import { queueLabel, versionLabel } from "./labels.ts";
 import { Leases } from "./leases.ts";
 import { ATTEMPT_SLOTS, declare, hatchetName, Registry, type Declaration } from "./registry.ts";
+import { SdkWorker, type SdkWorkerOptions } from "./sdk-worker.ts";
 import { Tasks } from "./tasks.ts";
 import { Watchdog } from "./watchdog.ts";
 import { Workflows } from "./workflows.ts";
@@ -18,28 +21,28 @@ import { Workflows } from "./workflows.ts";
 /** Workflows wait most of the time, and take no slot of the tasks. */
 const WORKFLOW_SLOTS = 1_000;
 const RESTART_MS = 1_000;
-const READY_MS = 8_000;
-
-type SdkWorker = Awaited<ReturnType<HatchetClient["worker"]>>;
+/** After their grace attempts are aborted, and so long they may take to be released. */
+const RELEASES_MS = 5_000;
 
 /** One Hatchet worker for all its queues, which are labels of it. */
 export class HatchetWorker implements WorkerHandle {
   readonly #client: HatchetClient;
-  readonly #request: WorkerRequest;
+  readonly #options: SdkWorkerOptions;
   readonly #runtime: WorkerRuntime;
-  readonly #declarations: readonly Declaration[];
   readonly #tasks: Tasks;
   readonly #workflows: Workflows;
   readonly #watchdog: Watchdog;
   readonly #leases: Leases;
+  readonly #stopping = new AbortController();
   #worker: SdkWorker | undefined;
-  #stopping = false;
+  #serving: Promise<void> | undefined;
   #graceTimer: NodeJS.Timeout | undefined;
+  #force = (): void => {};
+  readonly #forced = new Promise<void>((resolve) => (this.#force = resolve));
   #stopped: Promise<void> | undefined;
 
   private constructor(client: HatchetClient, request: WorkerRequest, runtime: WorkerRuntime, retentionMs: number) {
     this.#client = client;
-    this.#request = request;
     this.#runtime = runtime;
     this.#leases = new Leases(client);
     this.#tasks = new Tasks(runtime, client);
@@ -51,95 +54,114 @@ export class HatchetWorker implements WorkerHandle {
       request.queues,
       runtime.log,
     );
-    this.#declarations = [...byName.values()].flatMap((definition) =>
-      [false, true].map((keyed) =>
-        declare(client, definition, keyed, retentionMs, (context) =>
-          this.#leases.during(context.taskRunExternalId(), () =>
-            definition.kind === "task"
-              ? this.#tasks.run(definition.name, context)
-              : this.#workflows.run(definition.name, definition.version, context),
-          ),
-        ),
-      ),
+    const declarations = [...byName.values()].flatMap((definition) =>
+      [false, true].map((keyed) => declare(client, definition, keyed, retentionMs, (context) => this.#run(definition, context))),
     );
+    this.#options = optionsOf(request, runtime.definitions, declarations);
+    withOneListener(client);
+    insistUntil(client, this.#stopping.signal);
   }
 
-  /** @throws ConfigurationError for names that Hatchet cannot tell apart */
+  /**
+   * @throws ConfigurationError for names that Hatchet cannot tell apart
+   * @throws BackendUnavailableError
+   */
   static async start(client: HatchetClient, request: WorkerRequest, runtime: WorkerRuntime, retentionMs: number): Promise<HatchetWorker> {
     const worker = new HatchetWorker(client, request, runtime, retentionMs);
-    try {
-      await worker.#open();
-    } catch (error) {
-      worker.#stopping = true;
-      throw error;
-    }
+    worker.#worker = await SdkWorker.open(client, worker.#options, worker.#stopping.signal);
+    worker.#serving = worker.#serve(worker.#worker);
     worker.#watchdog.start();
     return worker;
   }
 
-  async #open(): Promise<void> {
-    const { queues, concurrency, name } = this.#request;
-    const versions = this.#runtime.definitions.filter(({ kind }) => kind === "workflow").map(versionLabel);
-    const labels = Object.fromEntries([...queues.map(queueLabel), ...versions].map((label) => [label, 1]));
-    const worker = await withoutSignals(() =>
-      this.#client.worker(name.replaceAll(/[^\w.-]/g, "-"), {
-        workflows: [...this.#declarations] as never,
-        slots: concurrency * ATTEMPT_SLOTS,
-        durableSlots: WORKFLOW_SLOTS,
-        handleKill: false,
-        labels,
-      }),
+  #run({ kind, name, version }: DefinitionSpec, context: Parameters<Tasks["run"]>[1]): Promise<object> {
+    return this.#leases.during(context.taskRunExternalId(), () =>
+      kind === "task" ? this.#tasks.run(name, context) : this.#workflows.run(name, version, context),
     );
-    this.#worker = worker;
-    void this.#serve(worker);
-    await worker.waitUntilReady(READY_MS);
   }
 
-  /** The SDK gives up after some minutes without the server: then another takes its place. */
-  async #serve(worker: SdkWorker): Promise<void> {
-    let ended = await reasonOf(worker.start());
-    while (!this.#stopping) {
-      this.#runtime.log.warn(`The Hatchet worker ended${ended}; it is started again.`);
-      await pause(RESTART_MS, undefined, { ref: false });
-      if (this.#stopping) return;
-      ended = await reasonOf(this.#open());
-      if (ended === "") return;
+  /** The SDK gives up after some minutes without the server: then another worker takes its place, one at a time. */
+  async #serve(first: SdkWorker): Promise<void> {
+    const { signal } = this.#stopping;
+    let worker: SdkWorker | undefined = first;
+    try {
+      for (;;) {
+        const reason = await Promise.race([worker.ended, aborted(signal)]);
+        if (reason === undefined) return;
+        this.#runtime.log.warn(`The Hatchet worker ended${reason}; it is started again.`);
+        this.#worker = undefined;
+        await worker.close();
+        worker = undefined;
+        while (!worker) {
+          await pause(RESTART_MS, undefined, { ref: false });
+          if (signal.aborted) return;
+          worker = await this.#reopen();
+        }
+        this.#worker = worker;
+      }
+    } finally {
+      await worker?.close();
+    }
+  }
+
+  async #reopen(): Promise<SdkWorker | undefined> {
+    const { signal } = this.#stopping;
+    try {
+      return await SdkWorker.open(this.#client, this.#options, signal);
+    } catch (error) {
+      if (!signal.aborted) this.#runtime.log.debug(`The Hatchet worker does not start yet: ${(error as Error).message}`);
+      return undefined;
     }
   }
 
   healthy(): boolean {
-    return !this.#stopping && this.#worker !== undefined;
+    return !this.#stopping.signal.aborted && this.#worker !== undefined;
   }
 
   stop(graceMs: number): Promise<void> {
-    this.#stopping = true;
     clearTimeout(this.#graceTimer);
-    const abort = (): void => this.#tasks.abortAll("shutdown");
+    const abort = (): void => {
+      this.#tasks.abortAll("shutdown");
+      this.#graceTimer = setTimeout(this.#force, RELEASES_MS);
+    };
+    this.#stopped ??= this.#finishStopping();
     if (graceMs === 0) abort();
     else this.#graceTimer = setTimeout(abort, Math.min(graceMs, MAX_TIMER_MS));
-    this.#stopped ??= this.#finishStopping();
     return this.#stopped;
   }
 
   async #finishStopping(): Promise<void> {
     this.#watchdog.stop();
-    const paused = this.#worker?.pause()?.catch(() => {});
-    // Its attempts write to their logs until they are over: the connection ends last.
-    await Promise.all([paused, this.#tasks.drain()]);
+    const paused = this.#worker?.pause();
+    // Their attempts write to their logs until they are over: the connection ends last.
+    await Promise.race([Promise.all([paused, this.#tasks.drain(), this.#workflows.leave()]), this.#forced]);
     clearTimeout(this.#graceTimer);
-    await this.#workflows.leave();
-    await this.#worker?.stop().catch(() => {});
+    this.#leases.stop();
+    this.#stopping.abort(new Error("The worker stops."));
+    await this.#serving;
   }
 }
 
-/** For people: empty when it ended well. */
-async function reasonOf(work: Promise<void>): Promise<string> {
-  try {
-    await work;
-    return "";
-  } catch (error) {
-    return `: ${(error as Error).message}`;
-  }
+function optionsOf(
+  { queues, concurrency, name }: WorkerRequest,
+  definitions: readonly DefinitionSpec[],
+  workflows: readonly Declaration[],
+): SdkWorkerOptions {
+  const versions = definitions.filter(({ kind }) => kind === "workflow").map(versionLabel);
+  return {
+    name: name.replaceAll(/[^\w.-]/g, "-"),
+    workflows,
+    slots: concurrency * ATTEMPT_SLOTS,
+    durableSlots: WORKFLOW_SLOTS,
+    labels: Object.fromEntries([...queues.map(queueLabel), ...versions].map((label) => [label, 1])),
+  };
+}
+
+function aborted(signal: AbortSignal): Promise<undefined> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve(undefined);
+    signal.addEventListener("abort", () => resolve(undefined), { once: true });
+  });
 }
 
 /** One of each name: a workflow's versions share it. */
@@ -156,15 +178,4 @@ function distinct(definitions: readonly DefinitionSpec[]): Map<string, Definitio
     byName.set(key, definition);
   }
   return byName;
-}
-
-/** The SDK takes the process's signals for each worker: they are the application's. */
-async function withoutSignals<T>(make: () => Promise<T>): Promise<T> {
-  const signals = ["SIGTERM", "SIGINT"] as const;
-  const before = signals.map((signal) => new Set(process.listeners(signal)));
-  const made = await make();
-  for (const [index, signal] of signals.entries()) {
-    for (const listener of process.listeners(signal)) if (!before[index]?.has(listener)) process.removeListener(signal, listener);
-  }
-  return made;
 }

@@ -4,11 +4,12 @@ import type { DurableContext } from "@hatchet-dev/typescript-sdk/v1/client/worke
 import type { WorkerRuntime } from "@task-backend/core/adapter";
 import { Driver, Leaving, Parked } from "./driver.ts";
 import { isNonDeterminism } from "./durable-log.ts";
+import { corrupt, orGiveUp } from "./give-up.ts";
 import { putNote } from "./notes.ts";
 import type { Registry } from "./registry.ts";
-import { metaOf, type Returned } from "./wire.ts";
+import { readMeta, type Returned } from "./wire.ts";
 
-/** How long a worker that stops takes to give back its runs. */
+/** How long a worker that stops takes to release its runs. */
 const LEAVE_MS = 5_000;
 
 /** The workflows of a worker. */
@@ -17,6 +18,9 @@ export class Workflows {
   readonly #client: HatchetClient;
   readonly #registry: Registry;
   readonly #live = new Map<Driver, Promise<unknown>>();
+  /** By the ids that core knows them by. */
+  readonly #byId = new Map<string, Driver>();
+  #isLeaving = false;
   #leave = (): void => {};
   readonly #leaving = new Promise<void>((resolve) => (this.#leave = resolve));
 
@@ -24,23 +28,29 @@ export class Workflows {
     this.#runtime = runtime;
     this.#client = client;
     this.#registry = registry;
+    runtime.onStray((id) => this.#byId.get(id)?.nudge());
   }
 
+  /** @param version of the definition that this worker has */
   async run(name: string, version: string | undefined, context: DurableContext<object>): Promise<Returned> {
-    const runId = context.workflowRunId();
-    const meta = metaOf(context.additionalMetadata(), name);
-    const driver = new Driver(this.#runtime, this.#client, this.#registry, context, {
-      ...meta,
-      ...(meta.version === undefined && version !== undefined && { version }),
-    });
-    const running = this.#drive(driver);
+    const id = context.workflowRunId();
+    const { meta, damage } = readMeta(context.additionalMetadata(), name);
+    if (damage) throw corrupt(id, name, damage);
+    const driver = new Driver(this.#runtime, this.#client, this.#registry, context, meta, version);
+    const running = orGiveUp(this.#client, driver.id, meta.name, () => this.#drive(driver));
     this.#live.set(driver, running);
+    this.#byId.set(id, driver);
+    // One that came as the worker was about to stop.
+    if (this.#isLeaving) driver.leave("the worker stops");
     try {
       return await running;
     } finally {
       this.#live.delete(driver);
       driver.end();
-      this.#runtime.evict(runId);
+      if (this.#byId.get(id) === driver) {
+        this.#byId.delete(id);
+        this.#runtime.evict(id);
+      }
     }
   }
 
@@ -50,24 +60,29 @@ export class Workflows {
     } catch (error) {
       if (isNonDeterminism(error)) return await this.#park(driver, driver.differs(error));
       if (error instanceof Parked) return await this.#park(driver, error);
-      if (error instanceof Leaving) return await driver.log.giveBack(this.#client, error.message);
+      if (error instanceof Leaving) return await driver.log.release(this.#client, error.message);
       throw error;
     }
   }
 
-  /** Gives a run back that only other code can go on with, after a while. */
+  /** Releases a run that only other code can go on with, after a while. */
   async #park(driver: Driver, { error, delayMs }: Parked): Promise<never> {
     const line = error ? `waits for other code: ${error.message}` : "waits for a worker that knows it";
     await putNote(this.#client, driver.id, line, { type: "parked", ...(error && { error }) });
-    await Promise.race([pause(delayMs), this.#leaving]);
-    return driver.log.giveBack(this.#client, line);
+    const over = new AbortController();
+    await Promise.race([pause(delayMs, undefined, { signal: over.signal }).catch(() => {}), this.#leaving]);
+    over.abort();
+    return driver.log.release(this.#client, line);
   }
 
-  /** Gives all back: others go on with them. */
+  /** Releases all: others go on with them. */
   async leave(): Promise<void> {
+    this.#isLeaving = true;
     this.#leave();
     for (const driver of this.#live.keys()) driver.leave("the worker stops");
-    const left = Promise.allSettled(this.#live.values());
-    await Promise.race([left, pause(LEAVE_MS, undefined, { ref: false })]);
+    const over = new AbortController();
+    const late = pause(LEAVE_MS, undefined, { signal: over.signal }).catch(() => {});
+    await Promise.race([Promise.allSettled(this.#live.values()), late]);
+    over.abort();
   }
 }

@@ -1,0 +1,36 @@
+import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
+import { corruptRecord, errorRecord, type ErrorRecord } from "@task-backend/core/adapter";
+import { Unanswered } from "./durable-log.ts";
+import { putNote, readNotes } from "./notes.ts";
+import { toThrown } from "./wire.ts";
+
+/** The server leaves unanswered what it cannot take, and so does a connection that breaks: it is asked so often. */
+const ASKS = 3;
+
+/** Runs an invocation; one that can never go on settles its run, for it would be started again without end. */
+export async function orGiveUp<T>(client: HatchetClient, runId: string, name: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof Unanswered) await countUnanswered(client, runId, name, error);
+    throw error;
+  }
+}
+
+async function countUnanswered(client: HatchetClient, runId: string, name: string, { at, message }: Unanswered): Promise<void> {
+  await putNote(client, runId, message, { type: "unanswered", at });
+  const notes = await readNotes(client, runId);
+  if (notes.filter((note) => note.type === "unanswered" && note.at === at).length < ASKS) return;
+  const refused = `Hatchet has not taken entry ${at} of the log of "${name}", ${ASKS} times: it refuses what that holds; its own log says why.`;
+  throw failed(errorRecord("EngineRefusedError", "ENGINE_REFUSED", refused));
+}
+
+/** What a run throws whose data cannot be read. */
+export function corrupt(runId: string, name: string, cause: Error): Error {
+  return failed(corruptRecord(`Run "${runId}" of "${name}"`, cause));
+}
+
+function failed(error: ErrorRecord): Error {
+  const atMs = Date.now();
+  return toThrown({ attempts: 0, startedAtMs: atMs, finishedAtMs: atMs, status: "failed", error });
+}
