@@ -2,6 +2,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import { IdempotencyCollisionError } from "@hatchet-dev/typescript-sdk/util/errors/idempotency-collision-error.js";
 import {
+  BackendClosedError,
   BackendUnavailableError,
   mapInLanes,
   type Adapter,
@@ -139,7 +140,7 @@ function makeAdapter(settings: HatchetSettings, log?: Logger): Adapter {
     close: async () => {
       closed = true;
       connection?.accepted.clear();
-      connection?.waits.close(new BackendUnavailableError("The hatchet backend was closed."));
+      connection?.waits.close(new BackendClosedError("output"));
     },
   };
 }

@@ -10,19 +10,20 @@ import {
   type RunRequest,
   type WorkerRuntime,
 } from "@task-backend/core/adapter";
-import { Accepted } from "./accepted.ts";
-import { DurableLog, type Child, type Completion, type Spawned } from "./durable-log.ts";
+import { DurableLog, type Completion } from "./durable-log.ts";
 import { Inbox } from "./inbox.ts";
-import { labelsOf } from "./labels.ts";
 import { outcomeOf } from "./mapping.ts";
 import { putNote } from "./notes.ts";
-import { hatchetName, KEY, type Registry } from "./registry.ts";
-import { cancelRun, wake } from "./sent.ts";
+import type { Registry } from "./registry.ts";
+import { wake } from "./sent.ts";
+import { Steps } from "./steps.ts";
 import { Timers } from "./timers.ts";
-import { fromInput, META, toInput, toMeta, toPriority, toThrown, wakeKey, type Meta, type Returned, type Sent } from "./wire.ts";
+import { fromInput, toThrown, wakeKey, type Meta, type Returned, type Sent } from "./wire.ts";
 
 /** The event that wakes a run may be lost in a crash of the server: when a run looks for what came without one. */
 const LOOKS_MS = [2_000, 20_000, 60_000] as const;
+/** The engine looks for deadlines that have passed once a second: a worker that has the run tells it sooner. */
+const ALARM_MS = 20;
 /** A run that waits for longer than this is left to the engine. */
 const IDLE_MS = 60_000;
 
@@ -51,16 +52,18 @@ export class Driver {
   readonly log: DurableLog;
   readonly #runtime: WorkerRuntime;
   readonly #client: HatchetClient;
-  readonly #registry: Registry;
   readonly #context: DurableContext<object>;
   readonly #inbox: Inbox;
   #meta: Meta;
   #journal: JournalEntry[] = [];
-  readonly #steps = new Map<number, Spawned>();
-  readonly #accepted = new Accepted();
+  readonly #steps: Steps;
   readonly #dedupeIds = new Set<string>();
   readonly #timers = new Timers();
   readonly #looks: NodeJS.Timeout[] = [];
+  /** What came as the function had ended: when it ends all the same, whoever sent it must not be told that it was heard. */
+  #overtaken: readonly string[] | undefined;
+  /** The deadline that an event was sent for. */
+  #alarmedMs = 0;
   #nowMs: number;
   #startedAtMs = 0;
   #cancelled = false;
@@ -86,7 +89,7 @@ export class Driver {
     this.log = new DurableLog(context);
     this.#runtime = runtime;
     this.#client = client;
-    this.#registry = registry;
+    this.#steps = new Steps(client, registry, this.log);
     this.#context = context;
     this.#inbox = new Inbox(client, context.taskRunExternalId());
     this.#meta = { ...meta, version: meta.version ?? version };
@@ -111,7 +114,7 @@ export class Driver {
       return await this.#loop();
     } catch (error) {
       // Hatchet ends the run alone, when people cancel it there.
-      if (signal.aborted && isUserCancel(signal.reason)) await this.#cancelSteps().catch(() => {});
+      if (signal.aborted && isUserCancel(signal.reason)) await this.#steps.cancelAll().catch(() => {});
       throw error;
     } finally {
       signal.removeEventListener("abort", onAbort);
@@ -199,6 +202,7 @@ export class Driver {
       if (dedupeId !== undefined) this.#dedupeIds.add(dedupeId);
       this.#happened({ type: "signal", name, payload, atMs: seenAtMs });
     }
+    this.#fire(atMs);
   }
 
   /**
@@ -211,11 +215,18 @@ export class Driver {
       await putNote(this.#client, this.id, "its function has ended", { type: "ending" });
       const unread = await this.#inbox.unread();
       if (!unread.some(({ type }) => type === "signal")) return false;
-      await putNote(this.#client, this.id, "goes on: signals came", { type: "goes-on" });
       look = await this.log.memo(this.#lookOf(unread));
     }
     await this.#take(look);
+    this.#overtaken = look.sent;
     return true;
+  }
+
+  /** What it has missed before has made the function go on. */
+  async #goesOn(): Promise<void> {
+    if (!this.#overtaken) return;
+    this.#overtaken = undefined;
+    await putNote(this.#client, this.id, "goes on: signals came", { type: "goes-on" });
   }
 
   // ---- ticks ----
@@ -249,12 +260,27 @@ export class Driver {
   /** A run that waits for long takes no place meanwhile. */
   async #arrival(): Promise<void> {
     if (this.#arrivals.length > 0 || this.#failure !== undefined) return;
-    const news = new Promise<void>((resolve) => (this.#wake = resolve));
+    const news = this.news();
     const idle = setTimeout(() => {
       this.log.evict(this.#client, "waiting").catch((error: unknown) => this.#fail(error));
     }, IDLE_MS);
+    const alarm = this.#setAlarm();
     await news;
     clearTimeout(idle);
+    clearTimeout(alarm);
+  }
+
+  /** Wakes the run when its next deadline has passed: by an event, which has its place in the log. */
+  #setAlarm(): NodeJS.Timeout | undefined {
+    const dueMs = this.#timers.nextMs();
+    if (dueMs === undefined || dueMs <= this.#alarmedMs || dueMs > Date.now() + IDLE_MS) return undefined;
+    return setTimeout(
+      () => {
+        this.#alarmedMs = dueMs;
+        wake(this.#client, this.id).catch(() => {});
+      },
+      Math.max(dueMs - Date.now(), 0) + ALARM_MS,
+    );
   }
 
   #throwIfFailed(): void {
@@ -267,12 +293,13 @@ export class Driver {
       this.#throwIfFailed();
       if (first && this.log.invocation > 1 && result.do === "wait")
         void putNote(this.#client, this.id, "goes on", { type: "resumed" }).catch(() => {});
-      if (result.do === "retry") throw new Parked(result.error, Math.max(result.delayMs, 1_000));
+      if (result.do === "retry") return await this.#endIfCancelled(new Parked(result.error, Math.max(result.delayMs, 1_000)));
       if (result.do === "release") throw new Parked(undefined, Math.max(result.delayMs, 1_000));
       if (result.do !== "wait") {
         if (await this.#hasToGoOn(result)) continue;
         return await this.#end(result);
       }
+      await this.#goesOn();
       await this.#carryOut(result.commands);
       // One at a time, with all that follows from it: together, the log would have another order in the next invocation.
       await this.#arrival();
@@ -319,9 +346,25 @@ export class Driver {
     return more !== undefined;
   }
 
+  /** A run that waits for other code can be cancelled all the same. It is taken into nothing but this tick: other code may write the log. */
+  async #endIfCancelled(parked: Parked): Promise<Returned> {
+    const cancel = (await this.#inbox.unread()).find(({ type }) => type === "cancel");
+    if (!cancel) throw parked;
+    this.#happened({ type: "cancel", atMs: cancel.seenAtMs });
+    const result = await this.#ask();
+    this.#throwIfFailed();
+    if (result.do !== "settle") throw parked;
+    return await this.#end(result);
+  }
+
+  /** Resolves with the next arrival, or when the run cannot go on here. */
+  news(): Promise<void> {
+    return new Promise((resolve) => (this.#wake = resolve));
+  }
+
   async #end(result: Extract<Answer, { do: "complete" | "settle" }>): Promise<Returned> {
-    await this.#cancelSteps();
-    const heard = this.#inbox.heard();
+    await this.#steps.cancelAll();
+    const heard = this.#inbox.heard().filter((id) => !this.#overtaken?.includes(id));
     const settled = { attempts: 1, startedAtMs: this.#startedAtMs, finishedAtMs: Date.now(), ...(heard.length > 0 && { heard }) };
     if (result.do === "complete") return { output: result.output, taskBackend: settled };
     throw toThrown({ ...settled, status: result.status, error: result.error });
@@ -344,8 +387,7 @@ export class Driver {
 
   async #withdraw(n: number): Promise<void> {
     this.#timers.delete(n);
-    const step = this.#steps.get(n);
-    if (step) await this.#cancelRuns([step]);
+    await this.#steps.cancel(n);
   }
 
   async #time(n: number, untilMs: number): Promise<void> {
@@ -359,21 +401,9 @@ export class Driver {
   }
 
   async #step(n: number, run: RunRequest): Promise<void> {
-    await this.#registry.ensure(run, false);
-    const meta: Meta = { ...toMeta(run, this.#client.config.namespace ?? ""), submittedAtMs: this.#nowMs };
-    const child: Child = {
-      name: hatchetName(run.name, false),
-      input: toInput(run),
-      // A child gets all of its parent's metadata that it does not set itself.
-      metadata: { [META]: JSON.stringify(meta), [KEY]: "" },
-      priority: toPriority(run.priority),
-      labels: Object.fromEntries(labelsOf(run).map((label) => [label, { intValue: 1, required: true as const }])),
-    };
-    const spawned = await this.log.spawn(child);
-    this.#steps.set(n, spawned);
-    this.#accepted.add(spawned.id, run.name);
-    this.#onArrival(spawned.done, (completion) => {
-      this.#steps.delete(n);
+    const { done } = await this.#steps.start(n, run, this.#nowMs);
+    this.#onArrival(done, (completion) => {
+      this.#steps.settled(n);
       return this.#settle(n, run, completion);
     });
   }
@@ -386,14 +416,6 @@ export class Driver {
       this.#fire(Math.min(finishedAtMs, nowMs));
     }
     this.#happened({ type: "settled", n, atMs: finishedAtMs, outcome });
-  }
-
-  async #cancelSteps(): Promise<void> {
-    await this.#cancelRuns([...this.#steps.values()]);
-  }
-
-  async #cancelRuns(steps: readonly Spawned[]): Promise<void> {
-    await Promise.all(steps.map(({ id }) => cancelRun(this.#client, id, this.#accepted)));
   }
 }
 

@@ -1,5 +1,5 @@
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
-import { corruptRecord, errorRecord, type ErrorRecord } from "@task-backend/core/adapter";
+import { corruptRecord, refusedRecord, type ErrorRecord } from "@task-backend/core/adapter";
 import { Unanswered } from "./durable-log.ts";
 import { putNote, readNotes } from "./notes.ts";
 import { toThrown } from "./wire.ts";
@@ -17,12 +17,12 @@ export async function orGiveUp<T>(client: HatchetClient, runId: string, name: st
   }
 }
 
-async function countUnanswered(client: HatchetClient, runId: string, name: string, { at, message }: Unanswered): Promise<void> {
+async function countUnanswered(client: HatchetClient, runId: string, name: string, unanswered: Unanswered): Promise<void> {
+  const { at, message } = unanswered;
   await putNote(client, runId, message, { type: "unanswered", at });
   const notes = await readNotes(client, runId);
   if (notes.filter((note) => note.type === "unanswered" && note.at === at).length < ASKS) return;
-  const refused = `Hatchet has not taken entry ${at} of the log of "${name}", ${ASKS} times: it refuses what that holds; its own log says why.`;
-  throw failed(errorRecord("EngineRefusedError", "ENGINE_REFUSED", refused));
+  throw failed(refusedRecord(`Entry ${at} of the durable log of "${name}"`, unanswered));
 }
 
 /** What a run throws whose data cannot be read. */

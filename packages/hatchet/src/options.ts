@@ -1,5 +1,5 @@
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
-import { ConfigurationError, parseDuration, type Duration } from "@task-backend/core/adapter";
+import { ConfigurationError, optionMs, parseAdapterOptions, type Duration } from "@task-backend/core/adapter";
 import { z } from "zod";
 
 /** Options of `hatchet()`, of `options` in the configuration, and (the plain ones) of the query of `hatchet:` URLs. */
@@ -65,7 +65,7 @@ const VARIABLES = {
 
 /** @throws ConfigurationError naming the option, InvalidArgumentError for a bad duration */
 export function parseOptions(options: unknown, env: Readonly<Record<string, string | undefined>>): HatchetSettings {
-  const { url, client, retention, ...given } = parse(options ?? {});
+  const { url, client, ...given } = parse(options);
   const found = Object.fromEntries(Object.entries(VARIABLES).flatMap(([name, variable]) => (env[variable] ? [[name, env[variable]]] : [])));
   const all = parse({ ...found, ...given, ...(url !== undefined && parseUrl(url)) });
   if (!client && all.token === undefined) {
@@ -73,7 +73,7 @@ export function parseOptions(options: unknown, env: Readonly<Record<string, stri
       `The hatchet backend needs a token: set ${VARIABLES.token}, or the option token. "hatchet-admin token create" makes one.`,
     );
   }
-  const { token, hostPort, apiUrl, tls = "tls", certFile, keyFile, caFile, serverName, namespace } = all;
+  const { token, hostPort, apiUrl, tls = "tls", certFile, keyFile, caFile, serverName, namespace, retention = "30d" } = all;
   const addresses = addressesOf(token);
   const [host_port, api_url] = [hostPort ?? addresses.hostPort, apiUrl ?? addresses.apiUrl];
   return {
@@ -87,7 +87,7 @@ export function parseOptions(options: unknown, env: Readonly<Record<string, stri
     }),
     where: client ? clientOf(client).config.host_port : (host_port ?? "where its token says"),
     ...(client && { client: clientOf(client) }),
-    retentionMs: parseDuration((retention ?? "30d") as Duration, "Option retention of the hatchet backend"),
+    retentionMs: optionMs("hatchet", "retention", retention),
   };
 }
 
@@ -102,12 +102,7 @@ function clientOf(given: object): HatchetClient {
 }
 
 function parse(options: unknown): z.infer<typeof schema> {
-  const parsed = schema.safeParse(options);
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
-  throw new ConfigurationError(
-    `Options of the hatchet backend: ${issue?.path.join(".") || "they"}: ${issue?.message}. They are ${Object.keys(schema.shape).join(", ")}.`,
-  );
+  return parseAdapterOptions("hatchet", schema, options);
 }
 
 function parseUrl(given: string): Record<string, string> {
@@ -122,7 +117,8 @@ function parseUrl(given: string): Record<string, string> {
       "TASK_BACKEND_URL of the hatchet backend must be hatchet://host:port; its token is in HATCHET_CLIENT_TOKEN.",
     );
   }
-  return { hostPort: url.host, ...Object.fromEntries(url.searchParams) };
+  if (url.searchParams.has("url")) throw new ConfigurationError("The query of the hatchet URL: url stands for itself; leave it out.");
+  return { ...Object.fromEntries(url.searchParams), hostPort: url.host };
 }
 
 /** What a token says of its server. @throws ConfigurationError */

@@ -25,6 +25,11 @@ export class Timers {
     return [...this.#dueMs.values()].some((dueMs) => dueMs <= untilMs);
   }
 
+  /** The next one. */
+  nextMs(): number | undefined {
+    return this.#dueMs.size === 0 ? undefined : Math.min(...this.#dueMs.values());
+  }
+
   /** Takes those that are due by then, in the order of their times. */
   takeDue(untilMs: number): readonly Timer[] {
     const due = [...this.#dueMs].flatMap(([n, dueMs]) => (dueMs <= untilMs ? [{ n, dueMs }] : []));

@@ -1,5 +1,5 @@
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
-import type { Logger } from "@task-backend/core/adapter";
+import { Intervals, type Logger } from "@task-backend/core/adapter";
 import { countHappened } from "./durable-log.ts";
 import { readNotes } from "./notes.ts";
 import { hatchetName } from "./registry.ts";
@@ -17,46 +17,41 @@ export class Watchdog {
   readonly #queues: readonly string[];
   readonly #log: Logger;
   readonly #warned = new Set<string>();
-  #timer: NodeJS.Timeout | undefined;
-  #looking = false;
+  readonly #intervals: Intervals;
 
   constructor(client: HatchetClient, names: readonly string[], queues: readonly string[], log: Logger) {
     this.#client = client;
     this.#names = names;
     this.#queues = queues;
     this.#log = log;
+    this.#intervals = new Intervals(log);
   }
 
+  /** The first look is at once. */
   start(): void {
-    const look = (): void => void this.#look().catch(() => {});
-    this.#timer = setInterval(look, LOOKS_EVERY_MS).unref();
-    look();
+    const look = (): Promise<void> => this.#look();
+    this.#intervals.every(LOOKS_EVERY_MS, "look for runs that Hatchet has forgotten", look);
+    void look().catch(() => {});
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    this.#intervals.stop();
   }
 
   async #look(): Promise<void> {
-    if (this.#looking) return;
-    this.#looking = true;
-    try {
-      await this.#warnOfUnknown();
-      if (this.#names.length === 0) return;
-      const { rows } = await this.#client.runs.list({
-        workflowNames: [...this.#names],
-        statuses: ["RUNNING"] as never,
-        onlyTasks: true,
-        includePayloads: false,
-        // Without it the SDK asks for the last hour only.
-        since: new Date(0),
-        until: new Date(Date.now() - OLD_MS),
-        limit: 50,
-      });
-      for (const { taskExternalId } of rows) await this.#bringBack(taskExternalId);
-    } finally {
-      this.#looking = false;
-    }
+    await this.#warnOfUnknown();
+    if (this.#names.length === 0) return;
+    const { rows } = await this.#client.runs.list({
+      workflowNames: [...this.#names],
+      statuses: ["RUNNING"] as never,
+      onlyTasks: true,
+      includePayloads: false,
+      // Without it the SDK asks for the last hour only.
+      since: new Date(0),
+      until: new Date(Date.now() - OLD_MS),
+      limit: 50,
+    });
+    for (const { taskExternalId } of rows) await this.#bringBack(taskExternalId);
   }
 
   /** Hatchet keeps what no worker knows waiting: here is where people hear of it. */

@@ -2,7 +2,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import {
   ConfigurationError,
-  MAX_TIMER_MS,
+  Shutdown,
   type DefinitionSpec,
   type WorkerHandle,
   type WorkerRequest,
@@ -36,10 +36,16 @@ export class HatchetWorker implements WorkerHandle {
   readonly #stopping = new AbortController();
   #worker: SdkWorker | undefined;
   #serving: Promise<void> | undefined;
-  #graceTimer: NodeJS.Timeout | undefined;
   #force = (): void => {};
   readonly #forced = new Promise<void>((resolve) => (this.#force = resolve));
-  #stopped: Promise<void> | undefined;
+  #forceTimer: NodeJS.Timeout | undefined;
+  readonly #shutdown = new Shutdown({
+    abort: () => {
+      this.#tasks.abortAll("shutdown");
+      this.#forceTimer ??= setTimeout(this.#force, RELEASES_MS);
+    },
+    finish: () => this.#finishStopping(),
+  });
 
   private constructor(client: HatchetClient, request: WorkerRequest, runtime: WorkerRuntime, retentionMs: number) {
     this.#client = client;
@@ -115,19 +121,11 @@ export class HatchetWorker implements WorkerHandle {
   }
 
   healthy(): boolean {
-    return !this.#stopping.signal.aborted && this.#worker !== undefined;
+    return !this.#shutdown.stopping && this.#worker !== undefined;
   }
 
   stop(graceMs: number): Promise<void> {
-    clearTimeout(this.#graceTimer);
-    const abort = (): void => {
-      this.#tasks.abortAll("shutdown");
-      this.#graceTimer = setTimeout(this.#force, RELEASES_MS);
-    };
-    this.#stopped ??= this.#finishStopping();
-    if (graceMs === 0) abort();
-    else this.#graceTimer = setTimeout(abort, Math.min(graceMs, MAX_TIMER_MS));
-    return this.#stopped;
+    return this.#shutdown.stop(graceMs);
   }
 
   async #finishStopping(): Promise<void> {
@@ -135,7 +133,7 @@ export class HatchetWorker implements WorkerHandle {
     const paused = this.#worker?.pause();
     // Their attempts write to their logs until they are over: the connection ends last.
     await Promise.race([Promise.all([paused, this.#tasks.drain(), this.#workflows.leave()]), this.#forced]);
-    clearTimeout(this.#graceTimer);
+    clearTimeout(this.#forceTimer);
     this.#leases.stop();
     this.#stopping.abort(new Error("The worker stops."));
     await this.#serving;

@@ -70,7 +70,8 @@ export class Workflows {
     const line = error ? `waits for other code: ${error.message}` : "waits for a worker that knows it";
     await putNote(this.#client, driver.id, line, { type: "parked", ...(error && { error }) });
     const over = new AbortController();
-    await Promise.race([pause(delayMs, undefined, { signal: over.signal }).catch(() => {}), this.#leaving]);
+    // What is sent meanwhile may be a cancel.
+    await Promise.race([pause(delayMs, undefined, { signal: over.signal }).catch(() => {}), this.#leaving, driver.news()]);
     over.abort();
     return driver.log.release(this.#client, line);
   }

@@ -1,0 +1,54 @@
+import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
+import type { RunRequest } from "@task-backend/core/adapter";
+import { Accepted } from "./accepted.ts";
+import type { Child, DurableLog, Spawned } from "./durable-log.ts";
+import { labelsOf } from "./labels.ts";
+import { hatchetName, KEY, type Registry } from "./registry.ts";
+import { cancelRun } from "./sent.ts";
+import { META, toInput, toMeta, toPriority, type Meta } from "./wire.ts";
+
+/** What a workflow's run has started and is unsettled: child runs in its log, by the numbers of their commands. */
+export class Steps {
+  readonly #client: HatchetClient;
+  readonly #registry: Registry;
+  readonly #log: DurableLog;
+  readonly #accepted = new Accepted();
+  readonly #unsettled = new Map<number, Spawned>();
+
+  constructor(client: HatchetClient, registry: Registry, log: DurableLog) {
+    this.#client = client;
+    this.#registry = registry;
+    this.#log = log;
+  }
+
+  /** @param atMs the same in each invocation, like all that goes into the log */
+  async start(n: number, run: RunRequest, atMs: number): Promise<Spawned> {
+    await this.#registry.ensure(run, false);
+    const meta: Meta = { ...toMeta(run, this.#client.config.namespace ?? ""), submittedAtMs: atMs };
+    const child: Child = {
+      name: hatchetName(run.name, false),
+      input: toInput(run),
+      // A child gets all of its parent's metadata that it does not set itself.
+      metadata: { [META]: JSON.stringify(meta), [KEY]: "" },
+      priority: toPriority(run.priority),
+      labels: Object.fromEntries(labelsOf(run).map((label) => [label, { intValue: 1, required: true as const }])),
+    };
+    const spawned = await this.#log.spawn(child);
+    this.#unsettled.set(n, spawned);
+    this.#accepted.add(spawned.id, run.name);
+    return spawned;
+  }
+
+  settled(n: number): void {
+    this.#unsettled.delete(n);
+  }
+
+  async cancel(n: number): Promise<void> {
+    const step = this.#unsettled.get(n);
+    if (step) await cancelRun(this.#client, step.id, this.#accepted);
+  }
+
+  async cancelAll(): Promise<void> {
+    await Promise.all([...this.#unsettled.keys()].map((n) => this.cancel(n)));
+  }
+}
