@@ -8,7 +8,7 @@ describe("saboteurs", () => {
 
   test("there is one for each rule that has cases", () => {
     expect(saboteurs.map(({ rule }) => rule)).toEqual([...new Set(cases.map(({ rule }) => rule))]);
-    expect(saboteurs).toHaveLength(28);
+    expect(saboteurs).toHaveLength(37);
   });
 
   for (const saboteur of saboteurs) {

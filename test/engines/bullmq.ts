@@ -34,6 +34,16 @@ export function bullmqUnderTest(name: string, url: string): EngineUnderTest {
     createAdapter: (given) =>
       given ? bullmq({ ...options(`${own}_retention${++instances}`), retention: given.retentionMs }) : bullmq(options(own)),
     env: { TASK_BACKEND_TYPE: createRequire(import.meta.url).resolve("@task-backend/bullmq"), TASK_BACKEND_URL: withQuery.href },
+    nowhere: { TASK_BACKEND_URL: postgres ? "postgres://postgres@127.0.0.1:1/postgres" : "redis://127.0.0.1:1" },
+    apart: async () => {
+      const space = {
+        by: postgres ? "another schema" : "another prefix",
+        createAdapter: () => bullmq(options(`${own}_apart${++instances}`)),
+      };
+      if (postgres) return [space];
+      const database = Object.assign(new URL(url), { pathname: "/1" }).href;
+      return [space, { by: "another database number", createAdapter: () => bullmq(options(own, database)) }];
+    },
     outage: async () => {
       const server = new URL(url);
       const proxy = await TcpProxy.open({ host: server.hostname, port: Number(server.port) });

@@ -20,6 +20,8 @@ export function customBackendUnderTest(name: string, url: string): EngineUnderTe
     createAdapter: (given) =>
       postgresQueue(given ? { ...options(`${own}_retention${++instances}`), retention: given.retentionMs } : options(own)),
     env: { TASK_BACKEND_TYPE: createRequire(import.meta.url).resolve("custom-backend"), TASK_BACKEND_URL: withQuery.href },
+    nowhere: { TASK_BACKEND_URL: "postgres://postgres@127.0.0.1:1/postgres" },
+    apart: async () => [{ by: "another schema", createAdapter: () => postgresQueue(options(`${own}_apart${++instances}`)) }],
     outage: async () => {
       const server = new URL(url);
       const proxy = await TcpProxy.open({ host: server.hostname, port: Number(server.port) });

@@ -3,6 +3,9 @@ import type { EngineUnderTest } from "@task-backend/conformance";
 import { hatchet, type HatchetOptions } from "@task-backend/hatchet";
 import { TcpProxy } from "../../engines/tcp-proxy.ts";
 
+/** A namespace beside that of the other cases. */
+const APART = "task_backend_apart_";
+
 /** Hatchet as its own variables say. All share its tenant: each case has a queue of its own. */
 export function hatchetUnderTest(name: string): EngineUnderTest {
   const { HATCHET_CLIENT_HOST_PORT: hostPort = "", HATCHET_CLIENT_API_URL: apiUrl = "" } = process.env;
@@ -10,6 +13,8 @@ export function hatchetUnderTest(name: string): EngineUnderTest {
     name,
     createAdapter: (given) => hatchet({ ...(given && { retention: given.retentionMs }) }),
     env: { TASK_BACKEND_TYPE: createRequire(import.meta.url).resolve("@task-backend/hatchet"), TASK_BACKEND_URL: `hatchet://${hostPort}` },
+    nowhere: { TASK_BACKEND_URL: "hatchet://127.0.0.1:1", HATCHET_CLIENT_API_URL: "http://127.0.0.1:1" },
+    apart: async () => [{ by: "another namespace", createAdapter: () => hatchet({ namespace: APART }) }],
     outage: async () => {
       const open = (address: string): Promise<TcpProxy> => {
         const [host = "", port = ""] = address.split(":");

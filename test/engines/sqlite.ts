@@ -25,6 +25,11 @@ export function sqliteUnderTest(name: string): EngineUnderTest {
       TASK_BACKEND_TYPE: createRequire(import.meta.url).resolve("@task-backend/sqlite"),
       TASK_BACKEND_URL: `sqlite:${file}?lease=${LEASE}`,
     },
+    // Below a file there are no files.
+    nowhere: { TASK_BACKEND_URL: "sqlite:/dev/null/tasks.db" },
+    apart: async () => [
+      { by: "another file", createAdapter: () => sqlite({ file: join(folder, `apart-${++instances}.db`), lease: LEASE }) },
+    ],
     outage: async () => {
       const own = join(folder, `outage-${++instances}.db`);
       let lock: Connection | undefined;

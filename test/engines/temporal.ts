@@ -1,10 +1,15 @@
 import { createRequire } from "node:module";
 import type { EngineUnderTest } from "@task-backend/conformance";
 import { temporal, type TemporalOptions } from "@task-backend/temporal";
+import { Connection } from "@temporalio/client";
 import { TcpProxy } from "../../engines/tcp-proxy.ts";
 
 /** Short, so that lost workers are noticed within a test's patience. */
 const HEARTBEAT_TIMEOUT = "3s";
+
+/** A namespace beside that of the other cases. */
+const APART = "task-backend-apart";
+const ALREADY_EXISTS = 6;
 
 /** Temporal at that address. All share its namespace: each case has a queue of its own. */
 export function temporalUnderTest(name: string, address: string): EngineUnderTest {
@@ -16,6 +21,11 @@ export function temporalUnderTest(name: string, address: string): EngineUnderTes
       TASK_BACKEND_TYPE: createRequire(import.meta.url).resolve("@task-backend/temporal"),
       TASK_BACKEND_URL: `temporal://${address}/default?heartbeatTimeout=${HEARTBEAT_TIMEOUT}`,
     },
+    nowhere: { TASK_BACKEND_URL: "temporal://127.0.0.1:1/default" },
+    apart: async () => {
+      await registerNamespace(address, APART);
+      return [{ by: "another namespace", createAdapter: () => temporal({ ...options(), namespace: APART }) }];
+    },
     outage: async () => {
       const [host = "", port = ""] = address.split(":");
       const proxy = await TcpProxy.open({ host, port: Number(port) });
@@ -26,4 +36,26 @@ export function temporalUnderTest(name: string, address: string): EngineUnderTes
       };
     },
   };
+}
+
+async function registerNamespace(address: string, namespace: string): Promise<void> {
+  const connection = await Connection.connect({ address });
+  try {
+    await connection.workflowService
+      .registerNamespace({ namespace, workflowExecutionRetentionPeriod: { seconds: 86_400 as never } })
+      .catch((error: { code?: number }) => {
+        if (error.code !== ALREADY_EXISTS) throw error;
+      });
+    // The server's other parts hear of a new namespace after a moment.
+    for (let tries = 0; tries < 60; tries++) {
+      const known = await connection.workflowService.listWorkflowExecutions({ namespace, pageSize: 1 }).then(
+        () => true,
+        () => false,
+      );
+      if (known) return;
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
+  } finally {
+    await connection.close();
+  }
 }

@@ -36,10 +36,12 @@ export interface AdapterChanges {
   readonly onCall?: (method: keyof Adapter) => void;
 }
 
-/** A worker process under the command that users run. */
+/** A process of its own: a worker under the command that users run, or a program of the suite. */
 export interface WorkerProcess {
   readonly pid: number;
   readonly exited: Promise<number | null>;
+  /** Whether it has ended, by itself or by a signal. */
+  ended(): boolean;
   /** What it logged so far. */
   output(): string;
   kill(signal: NodeJS.Signals): void;
@@ -83,6 +85,14 @@ export class CaseContext {
     return { outage, backend: await this.#connect(outage.createAdapter(), options) };
   }
 
+  /** A backend on each other instance of the same server, with what sets it apart. */
+  async apart(): Promise<readonly { readonly by: string; readonly backend: TaskBackend }[]> {
+    const others = await this.#engine.apart();
+    const connected = [];
+    for (const other of others) connected.push({ by: other.by, backend: await this.#connect(other.createAdapter(), {}) });
+    return connected;
+  }
+
   async #connect(adapter: Adapter, options: BackendOptions): Promise<TaskBackend> {
     const backend = await createBackend(this.#sabotage(adapter), { log: silentLogger, ...options });
     this.#backends.push(backend);
@@ -102,34 +112,52 @@ export class CaseContext {
     return { backend, worker };
   }
 
-  /** Starts `task-backend-worker` with the fixtures, and waits until it serves: it says so, or what it ran has killed it before it could. */
+  /**
+   * Starts `task-backend-worker` with the fixtures, and waits until it serves: it says so, or what it ran has killed it before it could.
+   * @param args over the queue of the case: `--queues` among them replaces it
+   */
   async spawnWorker(args: readonly string[] = [], env: Readonly<Record<string, string>> = {}): Promise<WorkerProcess> {
-    const here = dirname(fileURLToPath(import.meta.url));
-    // Beside the built files when the suite runs from them, else from its sources: the fixtures are plain JavaScript either way.
-    const fixtures = [join(here, "fixtures.js"), join(here, "../dist/fixtures.js")].find(existsSync) as string;
     const manifest = createRequire(import.meta.url).resolve("@task-backend/worker/package.json");
-    const child = spawn(
-      process.execPath,
-      [join(dirname(manifest), "dist/cli.js"), "--queues", this.queue, "--tasks", fixtures, "--json", ...args],
-      {
-        env: { ...process.env, ...this.#engine.env, ...this.#sabotageEnv, ...env },
-        stdio: ["ignore", "pipe", "pipe"],
+    const command = [join(dirname(manifest), "dist/cli.js"), "--queues", this.queue, "--tasks", built("fixtures"), "--json", ...args];
+    return this.#serving(this.#spawn(command, env));
+  }
+
+  /** Starts a program that serves the fixtures with a worker of its own, embedded in an application as in `docs`, and waits until it does. */
+  async spawnEmbedded(): Promise<WorkerProcess> {
+    return this.#serving(this.spawnProgram("serve"));
+  }
+
+  /** Starts one of the programs of the suite (`programs.ts`), with the queue of the case; `nowhere` leads it to a place without an engine. */
+  spawnProgram(name: string, { nowhere = false } = {}): WorkerProcess {
+    return this.#spawn([built("programs"), name, this.queue], nowhere ? this.#engine.nowhere : {});
+  }
+
+  async #serving(worker: WorkerProcess): Promise<WorkerProcess> {
+    let code: number | null = null;
+    void worker.exited.then((exitCode) => (code = exitCode));
+    await this.until(
+      () => `the worker process to serve; it said: ${worker.output()}`,
+      () => {
+        if (code !== null) throw new Error(`The worker process exited with ${code}: ${worker.output()}`);
+        return worker.output().includes(" runs on ") || worker.ended();
       },
+      SPAWN_MS,
     );
+    return worker;
+  }
+
+  #spawn(args: readonly string[], env: Readonly<Record<string, string>>): WorkerProcess {
+    const child = spawn(process.execPath, args, {
+      env: { ...process.env, ...this.#engine.env, ...this.#sabotageEnv, ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     this.#processes.push(child);
     let output = "";
     child.stdout.on("data", (data: Buffer) => (output += data.toString()));
     child.stderr.on("data", (data: Buffer) => (output += data.toString()));
     const exited = new Promise<number | null>((resolve) => child.once("exit", resolve));
-    await this.until(
-      () => `the worker process to serve; it said: ${output}`,
-      () => {
-        if (child.exitCode !== null) throw new Error(`The worker process exited with ${child.exitCode}: ${output}`);
-        return output.includes(" runs on ") || child.signalCode !== null;
-      },
-      SPAWN_MS,
-    );
-    return { pid: child.pid as number, exited, output: () => output, kill: (signal) => child.kill(signal) };
+    const ended = (): boolean => child.exitCode !== null || child.signalCode !== null;
+    return { pid: child.pid as number, exited, ended, output: () => output, kill: (signal) => child.kill(signal) };
   }
 
   /** Waits for a condition, looked at often. @throws Error naming what did not come true */
@@ -206,4 +234,10 @@ function watched(runtime: WorkerRuntime, coldTicks: boolean, onTick: ((tick: Tic
       return runtime.advance(tick);
     },
   };
+}
+
+/** Beside the built files when the suite runs from them, else from its sources: other processes run plain JavaScript either way. */
+function built(name: string): string {
+  const here = dirname(fileURLToPath(import.meta.url));
+  return [join(here, `${name}.js`), join(here, `../dist/${name}.js`)].find(existsSync) as string;
 }

@@ -6,6 +6,8 @@ import { defineTask, defineWorkflow } from "@task-backend/core";
  * processes that it killed.
  */
 
+export * from "./fixtures-forgetful.ts";
+
 /** What loses a race loses it on a machine however busy, and when its rival was lost with a worker; the workflow's end cancels it. */
 export const LOSES_MS = 120_000;
 

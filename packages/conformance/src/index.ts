@@ -5,12 +5,22 @@ import { schedulingCases } from "./cases/scheduling.ts";
 import { submitCases } from "./cases/submit.ts";
 import { workerCases } from "./cases/workers.ts";
 import { workflowCases } from "./cases/workflows.ts";
+import { blastRadiusCases } from "./cases/blast-radius.ts";
+import { boundaryCases } from "./cases/boundaries.ts";
+import { byNameCases } from "./cases/by-name.ts";
+import { cleanEndCases } from "./cases/clean-ends.ts";
+import { edgeCases } from "./cases/edges.ts";
+import { orderCases } from "./cases/order.ts";
+import { outsideCases } from "./cases/outside.ts";
+import { promptnessCases } from "./cases/promptness.ts";
+import { refusalCases } from "./cases/refusals.ts";
+import { slowCodeCases } from "./cases/slow-code.ts";
 import { CaseContext } from "./context.ts";
 import { ReportWriter } from "./report.ts";
 import { runCase } from "./run-case.ts";
 import type { ConformanceCase, EngineUnderTest, Runner } from "./suite.ts";
 
-export type { ConformanceCase, EngineUnderTest, Outage, Runner } from "./suite.ts";
+export type { Apart, ConformanceCase, EngineUnderTest, Outage, Runner } from "./suite.ts";
 export { catchSaboteur } from "./catch-saboteur.ts";
 export type { CaseReport, ConformanceReport, FeatureReport, Outcome } from "./report.ts";
 export { CaseContext, type AdapterChanges, type WorkerProcess } from "./context.ts";
@@ -25,6 +35,16 @@ export const cases: readonly ConformanceCase[] = [
   replayCases,
   workflowCases,
   compositionCases,
+  byNameCases,
+  slowCodeCases,
+  promptnessCases,
+  blastRadiusCases,
+  refusalCases,
+  edgeCases,
+  cleanEndCases,
+  boundaryCases,
+  orderCases,
+  outsideCases,
 ]
   .flat()
   .sort((a, b) => a.rule - b.rule);

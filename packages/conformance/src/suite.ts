@@ -22,12 +22,23 @@ export interface EngineUnderTest {
   createAdapter(options?: { readonly retentionMs: number }): Adapter;
   /** Variables that lead worker processes to the same engine: `TASK_BACKEND_TYPE` and `TASK_BACKEND_URL` at least. */
   readonly env: Readonly<Record<string, string>>;
+  /** Variables that lead a process to a place where no engine is: connecting there fails. */
+  readonly nowhere: Readonly<Record<string, string>>;
   /** The library that speaks to the engine and its version, for the report. */
   readonly client?: string;
   /** The file that the report is written to, as JSON. */
   readonly report?: string;
   /** An instance that nothing else uses, with the means to make it unreachable. */
   outage(): Promise<Outage>;
+  /** Other instances on the same server, each set apart in another way that the adapter offers. At least one. */
+  apart(): Promise<readonly Apart[]>;
+}
+
+/** An instance that must not affect the first one, nor be affected by it. */
+export interface Apart {
+  /** What sets it apart: `another schema`, `another database number`. */
+  readonly by: string;
+  createAdapter(): Adapter;
 }
 
 export interface Outage {

@@ -1,0 +1,67 @@
+import { once } from "node:events";
+import { setTimeout as pause } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { defineTask, getBackend, silentLogger, type TaskBackend } from "@task-backend/core";
+
+/*
+ * Programs that the suite runs in processes of their own, on the engine that their variables name: applications with an embedded worker,
+ * and applications that end. `node programs.js NAME QUEUE`.
+ */
+
+const [, , name = "", queue = ""] = process.argv;
+
+const echo = defineTask({ name: "conformance_program_echo", queue, handler: (value: unknown) => value });
+
+const say = (line: string): void => console.log(line);
+
+/** What a call came to, as one word. */
+const codeOf = (call: Promise<unknown>): Promise<string> =>
+  call.then(
+    () => "resolved",
+    (error: unknown) => (error as { code?: string }).code ?? (error as Error).name,
+  );
+
+const open = (): Promise<TaskBackend> => getBackend({ config: false, log: silentLogger, callTimeout: "8s" });
+
+const programs: Readonly<Record<string, () => Promise<void>>> = {
+  /** An application with a worker in it. It has no listeners of its own for what its tasks forget. */
+  serve: async () => {
+    const backend = await getBackend({ config: false });
+    await backend.load([fileURLToPath(new URL("./fixtures.js", import.meta.url))]);
+    const worker = await backend.startWorker({ queues: [queue] });
+    say(`Worker ${worker.name} runs on ${backend.capabilities.engine}`);
+    await once(process, "SIGTERM");
+    await backend.close();
+  },
+
+  /** Has used everything, waits for a run that never comes, closes, and has nothing left to do. */
+  closes: async () => {
+    const backend = await open();
+    await backend.register(echo).startWorker();
+    say(`output ${String(await (await backend.submit(echo, "done")).output({ timeout: "30s" }))}`);
+    const never = await backend.submit(echo, null, { queue: `${queue}-nobody` });
+    say(`waits ${never.id}`);
+    const waits = [never.output(), never.output({ timeout: "1h" })].map((wait) => codeOf(wait));
+    await pause(500);
+    await backend.close();
+    say(`closed ${(await Promise.all(waits)).join(" ")}`);
+  },
+
+  /** Closes while its worker is starting. */
+  races: async () => {
+    const backend = await open();
+    const starting = backend.register(echo).startWorker();
+    const closing = backend.close();
+    const [started] = await Promise.allSettled([starting, closing]);
+    say(started.status === "rejected" ? codeOfError(started.reason) : started.value.healthy() ? "healthy" : "stopped");
+  },
+
+  /** Cannot connect. */
+  fails: async () => say(`failed ${await codeOf(open())}`),
+};
+
+function codeOfError(error: unknown): string {
+  return `rejected ${(error as { code?: string }).code}`;
+}
+
+await (programs[name] as () => Promise<void>)();
