@@ -85,7 +85,8 @@ export function createAdvance(options: AdvanceOptions): Advance {
   };
 
   const answer = (run: LiveRun, tick: Tick): TickResult => {
-    if (run.fault) return halt(run.fault, run.cancelled, tick);
+    // A run that cannot go on here is fed no further: a cancellation behind that place counts all the same.
+    if (run.fault) return halt(run.fault, run.cancelled || tick.entries.some(({ type }) => type === "cancel"), tick);
     if (run.ended && endsOverSignal(run, tick)) return { do: "needJournal", signalsFirst: true };
     if (run.ended) return settle(run, tick, run.ended);
     if (!run.waiting) return halt(stalled(tick), run.cancelled, tick);

@@ -105,11 +105,18 @@ export class LiveRun {
     this.#feeding = false;
     if (!this.fault && this.#recorded.length > this.#issued.length) {
       const missing = this.#recorded[this.#issued.length] as string;
-      const thrown = this.ended && "thrown" in this.ended ? this.ended.thrown : undefined;
-      const instead = thrown !== undefined ? "has thrown instead" : this.ended ? "has ended" : "does not ask for it";
-      const cause = thrown === undefined ? undefined : toErrorRecord(thrown);
-      this.#differs(`the record goes on with ${describeCall(missing)}, and the function ${instead}`, cause);
+      this.#misses(`the record goes on with ${describeCall(missing)}`);
     }
+  }
+
+  /** The record has something that the function has not asked for: what it has done instead is named. */
+  #misses(recorded: string): void {
+    const threw = this.ended !== undefined && "thrown" in this.ended;
+    const instead = threw ? "has thrown instead" : this.ended ? "has ended" : "does not ask for it";
+    this.#differs(
+      `${recorded}, and the function ${instead}`,
+      threw ? toErrorRecord((this.ended as { thrown: unknown }).thrown) : undefined,
+    );
   }
 
   /** The commands numbered from `commandsSeen` on; undefined when some of them are no longer held. */
@@ -311,7 +318,7 @@ export class LiveRun {
     const call = this.#pending.get(n);
     this.#pending.delete(n);
     if (call) act(call);
-    else if (n >= this.#issued.length) this.#differs(`the record has an outcome of call ${n}, which the function has not made`);
+    else if (n >= this.#issued.length) this.#misses(`the record has an outcome of call ${n}`);
   }
 
   #signal(name: string, payload: Json): void {
