@@ -51,7 +51,9 @@ test("a configuration file in TypeScript and YAML; one that is wrong or missing 
   const yaml = application("yaml", { "task-backend.config.yaml": "type: bullmq\ntasks:\n  resize:\n    retry:\n      attempts: 7\n" });
   expect(await readConfiguration({}, {}, yaml)).toMatchObject({ type: "bullmq", tasks: { resize: { retry: { attempts: 7 } } } });
   const wrong = application("wrong", { "task-backend.config.json": '{ "tasks": { "resize": { "priority": "highest" } } }' });
-  await expect(readConfiguration({}, {}, wrong)).rejects.toThrow(/task-backend\.config\.json does not fit: tasks: The configured policy of "resize": priority is "highest"/);
+  await expect(readConfiguration({}, {}, wrong)).rejects.toThrow(
+    /task-backend\.config\.json does not fit: tasks: The configured policy of "resize": priority is "highest"/,
+  );
   await expect(readConfiguration({ config: "nowhere.yaml" }, {}, wrong)).rejects.toThrow(/nowhere\.yaml does not exist/);
 });
 
