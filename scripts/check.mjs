@@ -27,7 +27,7 @@ const checks = [
 const failed = [];
 for (const [name, command, args, cwd = root] of checks) {
   const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: "utf8" });
-  console.log(`${status === 0 ? "ok    " : "FAILED"} ${name}`);
+  console.log(`${status === 0 ? "ok    " : "FAILED"} ${String(name)}`);
   if (status === 0) continue;
   failed.push(name);
   console.log(`${stdout}${stderr}`);

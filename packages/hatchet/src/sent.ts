@@ -80,7 +80,7 @@ export async function cancelRun(client: HatchetClient, runId: string, accepted: 
 }
 
 /** What the first worker took it for. */
-export function beganAs(notes: readonly ReadNote[]): "task" | "workflow" | undefined {
+function beganAs(notes: readonly ReadNote[]): "task" | "workflow" | undefined {
   return notes.find((note) => note.type === "began")?.kind;
 }
 

@@ -86,7 +86,7 @@ export function isObject(value: unknown): value is { readonly [key: string]: Jso
 }
 
 /** Of a run that others started, what can be known. */
-export function metaOf(metadata: unknown, name: string): Meta {
+function metaOf(metadata: unknown, name: string): Meta {
   const text = isObject(metadata) ? metadata[META] : undefined;
   if (typeof text === "string") return JSON.parse(text) as Meta;
   return { name, queue: "default", submittedAtMs: 0 };

@@ -64,7 +64,7 @@ export function parseContext({ url, options, root, retentionMs }: AdapterContext
  * `sqlite:./tasks.db`, `sqlite::memory:`, `file:/var/lib/app/tasks.db`, or a bare path; options may follow as a query.
  * @throws ConfigurationError for the URL of another engine, an option that there is not, or one given twice
  */
-export function parseUrl(url: string): Record<string, string> {
+function parseUrl(url: string): Record<string, string> {
   const [, scheme, rest = ""] = /^([a-z][a-z0-9+.-]+):(.*)$/is.exec(url) ?? [undefined, "sqlite", url];
   if (scheme !== "sqlite" && scheme !== "file") {
     throw new ConfigurationError(
