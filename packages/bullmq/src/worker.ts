@@ -145,6 +145,7 @@ export class BullmqWorker implements WorkerHandle {
     const id = toRunId(claim.ref);
     const held = this.#held.add(served.lane, claim);
     if (this.#shutdown.aborting) held.interruption.abort("shutdown");
+    else this.#goOn();
     try {
       return await this.#execute({ ...served, ...held });
     } catch (error) {
@@ -308,12 +309,18 @@ export class BullmqWorker implements WorkerHandle {
     // A store that is away must not keep the process: the locks run out, and others take the runs.
     const gaveUp = new Promise<void>((resolve) => (this.#giveUp = resolve));
     if (this.#shutdown.aborting) this.#giveUpSoon();
+    this.#checkIdle();
     await Promise.race([this.#untilIdle(), gaveUp]);
     this.#intervals.stop();
     this.#unsubscribe();
     this.#giveUpSoon();
     await Promise.race([Promise.all(this.#served.map(({ lane }) => lane.close().catch(() => {}))), gaveUp]);
     clearTimeout(this.#giveUpTimer);
+  }
+
+  #goOn(): void {
+    clearTimeout(this.#giveUpTimer);
+    this.#giveUpTimer = undefined;
   }
 
   #giveUpSoon(): void {
@@ -330,6 +337,9 @@ export class BullmqWorker implements WorkerHandle {
   }
 
   #checkIdle(): void {
-    if (this.#ending.signal.aborted && this.#held.size === 0) this.#idle?.();
+    if (!this.#ending.signal.aborted || this.#held.size > 0) return;
+    // All that may be missing is an answer to the last claim, which a store that is away never gives.
+    this.#giveUpSoon();
+    this.#idle?.();
   }
 }

@@ -18,7 +18,7 @@ type Client = Redis | Cluster;
  */
 export class RedisConnections {
   readonly #given: string | Client | RedisOptions;
-  readonly #clients: Client[] = [];
+  readonly #clients = new Set<Client>();
   #producer: Client | undefined;
   #worker: Client | undefined;
   #subscriber: Client | undefined;
@@ -103,7 +103,8 @@ export class RedisConnections {
   }
 
   close(): void {
-    for (const client of this.#clients.splice(0)) client.disconnect();
+    for (const client of this.#clients) abandon(client);
+    this.#clients.clear();
   }
 
   #make(given: RedisOptions): Client {
@@ -122,8 +123,20 @@ export class RedisConnections {
     // Each call that finds the connection broken waits for it. Not 0, to which BullMQ would add.
     client.setMaxListeners(Infinity);
     for (const [name, { lua, numberOfKeys }] of Object.entries(SCRIPTS)) client.defineCommand(name, { lua, numberOfKeys });
-    this.#clients.push(client);
+    this.#follow(client);
     return client;
+  }
+
+  /** With the copies that BullMQ makes of it, to wait for markers and events. */
+  #follow(client: Client): void {
+    this.#clients.add(client);
+    client.once("end", () => this.#clients.delete(client));
+    const duplicate = client.duplicate.bind(client) as (...given: unknown[]) => Client;
+    client.duplicate = ((...given: unknown[]) => {
+      const copy = duplicate(...given);
+      this.#follow(copy);
+      return copy;
+    }) as never;
   }
 }
 
@@ -154,4 +167,26 @@ async function connected(client: Client, signal: AbortSignal): Promise<void> {
     else client.on("ready", onReady);
   });
   await answered.finally(end);
+}
+
+/** Where ioredis keeps the commands that wait for an answer, or for a connection. */
+interface Pending {
+  readonly command: { reject(error: Error): void };
+}
+interface Queues {
+  readonly offlineQueue?: Queue | null;
+  readonly commandQueue?: Queue | null;
+  readonly prevCommandQueue?: Queue | null;
+}
+interface Queue {
+  shift(): Pending | undefined;
+}
+
+/** Ends a connection, also one that is being made anew: ioredis would leave its commands unanswered, and BullMQ's timers for them running. */
+function abandon(client: Client): void {
+  client.disconnect();
+  const { offlineQueue, commandQueue, prevCommandQueue } = client as unknown as Queues;
+  for (const queue of [offlineQueue, commandQueue, prevCommandQueue]) {
+    for (let pending = queue?.shift(); pending; pending = queue?.shift()) pending.command.reject(new Error("Connection is closed."));
+  }
 }
