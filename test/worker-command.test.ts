@@ -270,7 +270,7 @@ test.concurrent(
       return linesOf(command.output()).find(({ msg }) => pattern.test(String(msg))) as Record<string, unknown>;
     };
     await line(/runs on sqlite/);
-    await line(/policy of "chidl" has no effect.*Did you mean "child"\?/);
+    await line(/has no task "chidl", for which a policy is configured; did you mean "child"\?$/);
     const backend = await createBackend(sqlite({ file: database }), { log: silentLogger });
     cleanups.push(() => backend.close());
     const submit = (name: string): Promise<Run> => backend.submit(name, null, { queue: "more" });

@@ -178,18 +178,6 @@ test("blank variables count as unset; two configuration files are one too many; 
   await expect(readConfiguration({}, {}, root)).rejects.toThrow(/There are 2 configuration files/);
 });
 
-test("a policy for a task that a worker does not have is a warning with the nearest name", async () => {
-  const warnings: string[] = [];
-  const log = { ...silentLogger, warn: (message: string) => void warnings.push(message) };
-  const backend = await createBackend(recorder([]), { log, tasks: { resise: { timeout: "1m" }, other: {}, resize: {} } });
-  const resize = defineTask({ name: "resize", handler: async () => 1 });
-  await (await backend.register(resize).startWorker()).stop();
-  expect(warnings).toEqual([
-    'This worker has no task "resise", for which a policy is configured; did you mean "resize"?',
-    'This worker has no task "other", for which a policy is configured',
-  ]);
-});
-
 test("the operator's policy is over the definition, at submit and in the worker", async () => {
   const requests: RunRequest[] = [];
   const backend = await createBackend(recorder(requests), {

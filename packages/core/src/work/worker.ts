@@ -115,8 +115,8 @@ function checkWorkerOptions(options: WorkerOptions): void {
 /** A policy for a name that is not there is a slip of the pen, or for another worker's tasks. */
 function tellUnknownPolicies({ definitions, log }: WorkerParts): void {
   for (const { name, similar } of definitions.unknownPolicies) {
-    const hint = similar === undefined ? "" : `; did you mean "${similar}"?`;
-    log.warn(`This worker has no task "${name}", for which a policy is configured${hint}`);
+    if (similar === undefined) log.info(`This worker has no task "${name}", for which a policy is configured`);
+    else log.warn(`This worker has no task "${name}", for which a policy is configured; did you mean "${similar}"?`);
   }
 }
 
