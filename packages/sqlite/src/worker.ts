@@ -284,10 +284,11 @@ export class SqliteWorker implements WorkerHandle {
   }
 
   async #tidy(): Promise<void> {
-    await this.#database.writer.write(() => settleTimeless(this.#database));
-    let more = true;
-    while (more && !this.#shutdown.stopping)
-      more = await this.#database.writer.write(() => prune(this.#database, this.#settings.retentionMs));
+    const tidy = (): boolean => {
+      settleTimeless(this.#database);
+      return prune(this.#database, this.#settings.retentionMs);
+    };
+    while ((await this.#database.writer.write(tidy)) && !this.#shutdown.stopping) continue;
   }
 
   /** Runs of its queues that no definition here fits: for an operator to see, another worker may have it. */
