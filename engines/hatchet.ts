@@ -88,6 +88,8 @@ async function prepare(binaries: string, folder: string, database: Server): Prom
     SERVER_MSGQUEUE_KIND: "postgres",
     // Of the life of a run: by default it may lose ten workers.
     SERVER_MAX_INTERNAL_RETRY_COUNT: "1000",
+    // Keyed runs are started at once or refused, and of all clients together five at a time by default.
+    SERVER_GRPC_TRIGGER_WRITE_SLOTS: "50",
     SERVER_SECURITY_CHECK_ENABLED: "false",
     SERVER_LOGGER_LEVEL: "error",
     SERVER_HEALTHCHECK: "false",

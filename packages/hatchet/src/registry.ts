@@ -4,7 +4,7 @@ import { workflowToProto } from "@hatchet-dev/typescript-sdk/v1/client/worker/wo
 import type { BaseWorkflowDeclaration } from "@hatchet-dev/typescript-sdk/v1/declaration.js";
 import type { DurableContext } from "@hatchet-dev/typescript-sdk/v1/client/worker/context.js";
 import type { DefinitionSpec, RunRequest } from "@task-backend/core/adapter";
-import { isInternal } from "./client.ts";
+import { putWorkflow } from "./client.ts";
 import { LEASE } from "./leases.ts";
 import { nativeOf } from "./native.ts";
 
@@ -99,11 +99,7 @@ export class Registry {
     const declaration = declare(this.#client, definition, keyed, this.#retentionMs, () => Promise.resolve({}));
     const { namespace } = this.#client.config;
     const proto = workflowToProto(declaration.definition, namespace ? { namespace } : {});
-    // Two at once: one transaction gives way.
-    await this.#client.admin.putWorkflow(proto).catch((error: unknown) => {
-      if (isInternal(error)) return this.#client.admin.putWorkflow(proto);
-      throw error;
-    });
+    await putWorkflow(this.#client, proto);
   }
 
   async #putIfAbsent(name: string, keyed: boolean): Promise<void> {
