@@ -35,7 +35,7 @@ beforeAll(async () => {
   for (const { name, filename } of Object.values(answer)) packed.set(name.replace("@task-backend/", ""), join(outside, filename));
 }, INSTALL_MS);
 
-afterAll(() => rmSync(outside, { recursive: true, force: true }));
+afterAll(() => rmSync(outside, { recursive: true, force: true }), INSTALL_MS);
 
 /** An empty project with these of our packages and others. */
 async function project(name: string, ours: readonly string[], others: readonly string[] = []): Promise<string> {
