@@ -25,7 +25,7 @@ export function sqliteUnderTest(name: string): EngineUnderTest {
       TASK_BACKEND_TYPE: createRequire(import.meta.url).resolve("@task-backend/sqlite"),
       TASK_BACKEND_URL: `sqlite:${file}?lease=${LEASE}`,
     },
-    // Below a file there are no files.
+    // Below a device there are no files.
     nowhere: { TASK_BACKEND_URL: "sqlite:/dev/null/tasks.db" },
     apart: async () => [
       { by: "another file", createAdapter: () => sqlite({ file: join(folder, `apart-${++instances}.db`), lease: LEASE }) },

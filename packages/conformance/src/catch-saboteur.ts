@@ -8,6 +8,7 @@ import type { ConformanceCase, EngineUnderTest } from "./suite.ts";
 /**
  * Runs the cases of the saboteur's rule on the sabotaged engine until one fails.
  * @returns the title of the case that failed, with its reason; undefined when the saboteur was not noticed
+ * @throws when the engine itself cannot be used
  */
 export async function catchSaboteur(
   engine: EngineUnderTest,
@@ -18,6 +19,7 @@ export async function catchSaboteur(
     TASK_BACKEND_TYPE: createRequire(import.meta.url).resolve("@task-backend/conformance/sabotage"),
     [SABOTAGE_VARIABLE]: `${saboteur.rule}:${engine.env["TASK_BACKEND_TYPE"]}`,
   };
+  await requireEngine(engine);
   for (const one of cases.filter(({ rule }) => rule === saboteur.rule)) {
     const context = new CaseContext(engine, (adapter) => saboteur.wrap(adapter), env);
     const error = await Promise.race([
@@ -30,4 +32,14 @@ export async function catchSaboteur(
     if (error) return `${one.title}: ${error.message.split("\n")[0]}`;
   }
   return undefined;
+}
+
+/** An engine that is not there would fail every case, and every saboteur would seem to be caught. */
+async function requireEngine(engine: EngineUnderTest): Promise<void> {
+  const context = new CaseContext(engine);
+  try {
+    await context.capabilities();
+  } finally {
+    await context.close();
+  }
 }
