@@ -3,6 +3,7 @@ import {
   corruptRecord,
   Interruption,
   type AbortReason,
+  type Attempt,
   type Decision,
   type DefinitionSpec,
   type ErrorRecord,
@@ -25,6 +26,9 @@ import { ONE_ACTIVITY, readMeta, withoutUnheard, type Beat, type Meta, type Task
 export const BEAT_MS = 1_000;
 /** How long a worker that stops waits for the workflows around its last tasks to end. */
 const CLOSING_MS = 2_000;
+
+/** How long a start that there is no room for is kept, for one of the others to end. */
+const GATE_MS = 1_000;
 
 /** What attempts and ticks need of the client. */
 export interface Links {
@@ -125,10 +129,9 @@ export class Activities {
     this.#running.add(interruption);
     try {
       if (kind === "workflow") await this.#passOn(context, input as Json, meta, beat);
-      await this.#gate.enter();
-      entered = true;
+      entered = await this.#gate.enter(GATE_MS);
       const failed = before.failed?.attempt === attempt - 1 ? before.failed.error : undefined;
-      const decision = await this.#runtime.execute({
+      const decision = await this.#decide(entered, {
         id: idOf(context),
         name,
         queue: info.taskQueue,
@@ -164,6 +167,11 @@ export class Activities {
       context.cancellationSignal.removeEventListener("abort", onCancel);
     }
   };
+
+  /** One that was taken with a slot to poll by, while all that may run do: another worker may have room for it. */
+  #decide(entered: boolean, attempt: Attempt): Decision | Promise<Decision> {
+    return entered ? this.#runtime.execute(attempt) : { do: "release", delayMs: 1 };
+  }
 
   /**
    * A workflow that was asked for by its name only. The workflow that wants it as a step starts it as its child; for one that was

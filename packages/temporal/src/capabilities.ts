@@ -9,6 +9,9 @@ export const STICKY_MS = 5_000;
 /** Temporal's own limit for one step of a workflow with a worker. */
 const WORKFLOW_TASK_MS = 10_000;
 
+/** A start that found no room was released, and comes back with a timer of the server, which is up to a second late. */
+const DISPATCH_MS = 3_000;
+
 /** What was found on connecting. */
 export interface Observed {
   readonly version: string;
@@ -51,7 +54,7 @@ export function capabilitiesOf(settings: TemporalSettings, { version, retentionM
       retentionMs,
       recoveryMs: settings.heartbeatTimeoutMs + STICKY_MS + WORKFLOW_TASK_MS + 2_000,
       timerLatenessMs: 2_500,
-      dispatchMs: 500,
+      dispatchMs: DISPATCH_MS,
     },
   };
 }

@@ -42,9 +42,17 @@ class Semaphore {
   }
 }
 
+/** What the SDK keeps for a queue that is idle: one that it polls with, and the next. */
+const IDLE_SLOTS = 2;
+
+/** How many slots several queues share. */
+export function sharedSlots(concurrency: number, queues: number): number {
+  return concurrency + IDLE_SLOTS * (queues - 1);
+}
+
 /**
- * The slots of a worker's queues. A slot is taken before a queue is polled and kept while the poll waits: with fewer than
- * queues, one would keep the others waiting. So each queue has one at least, and the gate sees to the total.
+ * The slots of a worker's queues. A slot is taken before a queue is polled and kept while the poll waits. So that all that may run
+ * can run on one queue while the others are idle, there are more of them, and the gate sees to the total.
  */
 export class SharedSlots implements CustomSlotSupplier<ActivitySlotInfo> {
   readonly type = "custom";
@@ -93,8 +101,15 @@ export class Gate {
     this.#semaphore = new Semaphore(total);
   }
 
-  enter(): Promise<void> {
-    return this.#semaphore.take();
+  /** False when none of them has ended in that time. */
+  async enter(timeoutMs: number): Promise<boolean> {
+    if (this.#semaphore.tryTake()) return true;
+    try {
+      await this.#semaphore.take(AbortSignal.timeout(timeoutMs));
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   leave(): void {

@@ -10,7 +10,7 @@ import type { TemporalConnection } from "./connection.ts";
 import { isNotFound } from "./errors.ts";
 import { toRef } from "./mapping.ts";
 import type { TemporalSettings } from "./options.ts";
-import { Gate, SharedSlots } from "./slots.ts";
+import { Gate, sharedSlots, SharedSlots } from "./slots.ts";
 import { Ticks } from "./ticks.ts";
 import { tolerant } from "./undecodable.ts";
 import { TICK } from "./wire.ts";
@@ -63,7 +63,7 @@ export class TemporalWorker implements WorkerHandle {
       request,
       runtime,
       links,
-      slots: new SharedSlots(Math.max(request.concurrency, request.queues.length)),
+      slots: new SharedSlots(sharedSlots(request.concurrency, request.queues.length)),
       gate: new Gate(request.concurrency),
       awake: new Awake(settings.heartbeatTimeoutMs / 2),
       ticks: new Ticks(runtime, links, settings.heartbeatTimeoutMs),
@@ -145,8 +145,11 @@ async function queueWorker(queue: string, parts: Parts): Promise<QueueWorker> {
       localActivityTaskSlotSupplier: { type: "fixed-size", numSlots: TICK_SLOTS },
       nexusTaskSlotSupplier: { type: "fixed-size", numSlots: 1 },
     },
-    // A poll that a frozen process holds takes a start with it, until its heartbeat is missed: no more of them than are needed.
-    activityTaskPollerBehavior: { type: "autoscaling", minimum: 1, initial: 1, maximum: ACTIVITY_POLLS },
+    // A poll that a frozen process holds takes a start with it, until its heartbeat is missed: no more of them than are needed. And
+    // where slots are shared, each poll of an idle queue would keep one from the others.
+    activityTaskPollerBehavior: isShared
+      ? { type: "simple-maximum", maximum: 1 }
+      : { type: "autoscaling", minimum: 1, initial: 1, maximum: ACTIVITY_POLLS },
     workflowTaskPollerBehavior: { type: "simple-maximum", maximum: WORKFLOW_POLLS },
     stickyQueueScheduleToStartTimeout: STICKY_MS,
     // Ours ends before: attempts get the grace period, then are aborted and released.
