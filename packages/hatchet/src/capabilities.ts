@@ -6,6 +6,9 @@ const MAX_PAYLOAD_BYTES = 1_500_000;
 /** The engine's own: a worker that has not been heard of for 30 s is dead, and its runs are looked for every few seconds. */
 const RECOVERY_MS = 45_000;
 
+/** The engine looks for free slots every 1 to 1.5 s: what comes to a worker that was full waits for the next look. */
+const DISPATCH_MS = 3_000;
+
 export function capabilitiesOf({ where, retentionMs }: HatchetSettings, version: string): Capabilities {
   return {
     engine: "hatchet",
@@ -38,7 +41,7 @@ export function capabilitiesOf({ where, retentionMs }: HatchetSettings, version:
       retentionMs,
       recoveryMs: RECOVERY_MS,
       timerLatenessMs: 4_000,
-      dispatchMs: 500,
+      dispatchMs: DISPATCH_MS,
     },
   };
 }

@@ -2,6 +2,7 @@ import { setMaxListeners } from "node:events";
 import { setTimeout as pause } from "node:timers/promises";
 import { createGrpcClient } from "@hatchet-dev/typescript-sdk/util/grpc-helpers.js";
 import { DispatcherDefinition } from "@hatchet-dev/typescript-sdk/protoc/dispatcher/dispatcher.js";
+import { Waiters } from "@task-backend/core/adapter";
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 
 const AGAIN_MS = 500;
@@ -9,15 +10,13 @@ const AGAIN_MS = 500;
 /** What a run ended with, each time that it ended, in no order: an output as JSON, or an error. Empty when it was too large. */
 export type RunEnd = readonly { readonly output?: string | undefined; readonly error?: string | undefined }[];
 
-type Listener = (end: RunEnd) => void;
-
 /**
  * One stream for all waits: the ids of runs go up, the news of their ends come down. After a drop it is opened again, and
  * asked again for all that are still waited for. The SDK's own never ends, and serves one wait a run.
  */
 export class RunEvents {
   readonly #grpc: ReturnType<typeof createGrpcClient<typeof DispatcherDefinition>>;
-  readonly #waits = new Map<string, Set<Listener>>();
+  readonly #waiters = new Waiters<RunEnd>();
   readonly #abort = new AbortController();
   readonly #unsent: string[] = [];
   #notify = (): void => {};
@@ -27,21 +26,19 @@ export class RunEvents {
     this.#grpc = createGrpcClient(client.config, DispatcherDefinition);
   }
 
-  /** Calls back when that run has ended; answers with what stops it. */
-  onEnd(runId: string, listener: Listener): () => void {
-    const listeners = this.#waits.get(runId) ?? new Set();
-    this.#waits.set(runId, listeners.add(listener));
+  /** Resolves when that run has ended; rejects with the reason of the signal. */
+  end(runId: string, signal: AbortSignal): Promise<RunEnd> {
+    const end = this.#waiters.follow(runId, signal);
     this.#unsent.push(runId);
     this.#notify();
     if (!this.#runs) void this.#run();
     this.#runs = true;
-    return () => {
-      listeners.delete(listener);
-      if (listeners.size === 0 && this.#waits.get(runId) === listeners) this.#waits.delete(runId);
-    };
+    return end;
   }
 
-  close(): void {
+  /** Those who wait are told the reason. */
+  close(reason: Error): void {
+    this.#waiters.rejectAll(reason);
     this.#abort.abort();
     this.#notify();
     this.#grpc.channel.close();
@@ -59,9 +56,7 @@ export class RunEvents {
         for await (const { workflowRunId, results } of this.#grpc.client.subscribeToWorkflowRuns(this.#requests(stream.signal), {
           signal: stream.signal,
         })) {
-          const listeners = this.#waits.get(workflowRunId);
-          this.#waits.delete(workflowRunId);
-          for (const listener of listeners ?? []) listener(results);
+          this.#waiters.settle(workflowRunId, results);
         }
       } catch {
         // Opened again below.
@@ -72,7 +67,7 @@ export class RunEvents {
       }
       if (signal.aborted) return;
       await pause(AGAIN_MS, undefined, { ref: false });
-      this.#unsent.splice(0, Infinity, ...this.#waits.keys());
+      this.#unsent.splice(0, Infinity, ...this.#waiters.ids);
     }
   }
 

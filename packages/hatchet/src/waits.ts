@@ -1,4 +1,3 @@
-import { setMaxListeners } from "node:events";
 import { setTimeout as pause } from "node:timers/promises";
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import type { Json, RunRecord, Settlement } from "@task-backend/core/adapter";
@@ -32,15 +31,13 @@ export class Waits {
   readonly #accepted: Accepted;
   readonly #options: WaitsOptions;
   readonly #events: RunEvents;
-  readonly #closing = new AbortController();
+  #closed: Error | undefined;
 
   constructor(client: HatchetClient, accepted: Accepted, options: WaitsOptions) {
     this.#client = client;
     this.#accepted = accepted;
     this.#options = options;
     this.#events = new RunEvents(client);
-    // Each wait listens to it.
-    setMaxListeners(0, this.#closing.signal);
   }
 
   /** Undefined for what is no run, and when its record has ended: what the server deletes it tells nobody of. */
@@ -67,7 +64,8 @@ export class Waits {
       try {
         record = await this.read(id);
       } catch (error) {
-        if (this.#closing.signal.aborted || signal.aborted || !(isAway(error) || isInternal(error))) throw toUnavailable(error, where);
+        if (this.#closed) throw this.#closed;
+        if (signal.aborted || !(isAway(error) || isInternal(error))) throw toUnavailable(error, where);
         // A wait goes on when the server does.
         await Promise.race([pause(AWAY_MS), ended]);
         continue;
@@ -98,25 +96,12 @@ export class Waits {
   };
 
   close(reason: Error): void {
-    this.#closing.abort(reason);
-    this.#events.close();
+    this.#closed = reason;
+    this.#events.close(reason);
   }
 
-  #end(id: string, signal: AbortSignal | undefined): Promise<RunEnd> {
-    return new Promise((resolve, reject) => {
-      const stop = this.#events.onEnd(id, (end) => {
-        for (const one of [signal, this.#closing.signal]) one?.removeEventListener("abort", abort);
-        resolve(end);
-      });
-      const abort = (): void => {
-        stop();
-        reject((signal?.aborted ? signal : this.#closing.signal).reason as Error);
-      };
-      for (const one of [signal, this.#closing.signal]) {
-        if (one?.aborted) abort();
-        one?.addEventListener("abort", abort, { once: true });
-      }
-    });
+  #end(id: string, signal: AbortSignal): Promise<RunEnd> {
+    return this.#closed ? Promise.reject(this.#closed) : this.#events.end(id, signal);
   }
 }
 
