@@ -21,7 +21,7 @@ import type { EngineUnderTest, Outage } from "./suite.ts";
 type Definitions = readonly Definition[];
 
 /** How long a worker process may take to serve, on a machine that is busy with other cases. */
-const SPAWN_MS = 30_000;
+const SPAWN_MS = 60_000;
 
 /** How an adapter is made for a case, beyond the ordinary. */
 export interface AdapterChanges {

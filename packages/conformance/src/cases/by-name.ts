@@ -74,10 +74,19 @@ export const byNameCases = [
       const { backend } = await t.serve([parent]);
       await t.serve([hangs, child]);
       const run = await backend.submit(parent, null);
-      await t.until("both to hang", () => t.lines().length === 2, 20_000);
+      const said = (): string => t.lines().join(", ");
+      await t.until(
+        () => `both to hang; so far: ${said()}`,
+        () => t.lines().length === 2,
+        20_000,
+      );
       await run.cancel();
       await assert.rejects(run.output({ timeout: "20s" }), TaskCancelledError);
-      await t.until("both to be aborted", () => t.lines().length === 4, 20_000);
+      await t.until(
+        () => `both to be aborted; so far: ${said()}`,
+        () => t.lines().length === 4,
+        20_000,
+      );
     },
     60_000,
   ),
