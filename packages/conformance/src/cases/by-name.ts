@@ -147,26 +147,29 @@ export const byNameCases = [
       let open = (): void => {};
       const blocker = defineTask({ name: "blocker", handler: async () => new Promise<void>((resolve) => (open = resolve)) });
       const plain = defineTask({ name: "plain", handler: async (label: string) => void order.push(label) });
+      let asked = false;
+      const beside = defineTask({ name: "beside", queue: `${t.queue}-beside`, handler: async (_: null) => void (asked = true) });
       const flow = defineWorkflow({
         name: "urgent_flow",
         queue: t.queue,
         handler: async (wf) =>
-          Promise.all([wf.run(plain, "low step", { queue: t.queue, priority: "low" }), wf.run(plain, "step", { queue: t.queue })]),
+          Promise.all([
+            wf.run(plain, "low step", { queue: t.queue, priority: "low" }),
+            wf.run(plain, "step", { queue: t.queue }),
+            wf.run(beside, null),
+          ]),
       });
-      let waiting = false;
-      const { backend } = await t.serve(
-        [blocker, plain, flow],
-        { concurrency: 1, onAttempt: () => {} },
-        { onTick: () => (waiting = true) },
-      );
+      const { backend } = await t.serve([blocker, plain, flow], { concurrency: 1 });
+      await t.serve([beside], { queues: [beside.queue] });
       const first = await backend.submit(blocker, null, { queue: t.queue });
       await t.until("the slot to be taken", async () => (await first.result()).status === "running");
       const others = await backend.submitMany(
         ["plain 1", "plain 2", "plain 3"].map((input) => ({ task: plain, input, options: { queue: t.queue } })),
       );
       const urgent = await backend.submit(flow, null, { priority: "urgent" });
-      await t.until("the workflow to ask for its steps", () => waiting);
-      await pause(1_500);
+      // What stood with them in one tick has run: they are in their queue by now, or within the moment that an engine takes.
+      await t.until("the steps to be asked for", () => asked);
+      await pause(1_000);
       open();
       await Promise.all([first, ...others, urgent].map((run) => run.output({ timeout: "20s" })));
       assert.equal(order.length, 5);
