@@ -16,43 +16,39 @@ export class Submitter {
     this.#expired = expired;
   }
 
+  /** All that is new is added in one go, in order: a priority's runs are served in the order of submission. */
   async submit(requests: readonly RunRequest[]): Promise<readonly SubmitOutcome[]> {
-    const [only] = requests;
-    if (requests.length === 1 && only) return [await this.#submitOne(only)];
-    const plain: NewJob[] = [];
-    const outcomes = requests.map(async (request): Promise<SubmitOutcome> => {
-      if (request.idempotencyKey !== undefined || tooLate(request)) return this.#submitOne(request);
-      const job = toJob(request);
-      this.#onNew(job);
-      plain.push(job);
-      return { id: toRunId(job.ref), deduplicated: false };
-    });
-    await this.#store.add(plain);
-    return Promise.all(outcomes);
+    const submissions = await Promise.all(requests.map((request) => this.#prepare(request)));
+    const fresh = submissions.flatMap((submission) => ("job" in submission ? [submission.job] : []));
+    if (fresh.length > 0) await this.#store.add(fresh);
+    return Promise.all(
+      submissions.map(async (submission): Promise<SubmitOutcome> => {
+        if (!("job" in submission)) return submission;
+        const { job, request } = submission;
+        const id = toRunId(job.ref);
+        if (request.idempotencyKey === undefined) return { id, deduplicated: false };
+        const added = await this.#store.get(job.ref);
+        if (added) return { id, deduplicated: added.data.submission !== job.data.submission };
+        // Settled and pruned between the two calls, or submitted by others in the same moment.
+        return (await this.submit([request]))[0] as SubmitOutcome;
+      }),
+    );
   }
 
-  async #submitOne(request: RunRequest): Promise<SubmitOutcome> {
+  /** What is known before anything is added: a refusal, the run that has the key, or the job to add. */
+  async #prepare(request: RunRequest): Promise<SubmitOutcome | { readonly job: NewJob; readonly request: RunRequest }> {
     if (tooLate(request)) {
       const reason = `BullMQ's delays reach to ${new Date(MAX_DUE_MS).toISOString()}; give an earlier time`;
       return { error: new UnsupportedCapabilityError("bullmq", "delay", reason) };
     }
     const job = toJob(request);
-    if (request.idempotencyKey !== undefined) return this.#submitKeyed(job, request);
-    this.#onNew(job);
-    await this.#store.add([job]);
-    return { id: toRunId(job.ref), deduplicated: false };
-  }
-
-  async #submitKeyed(job: NewJob, request: RunRequest): Promise<SubmitOutcome> {
-    for (;;) {
+    if (request.idempotencyKey === undefined) this.#onNew(job);
+    else {
       // Known by name only, a workflow waits in the other lane: its key counts as well.
       const known = (await this.#unexpired(sibling(job.ref, request))) ?? (await this.#unexpired(job.ref));
       if (known) return { id: toRunId(known.ref), deduplicated: true };
-      await this.#store.add([job]);
-      const added = await this.#store.get(job.ref);
-      // Settled and pruned between the two calls, or submitted by others in the same moment.
-      if (added) return { id: toRunId(job.ref), deduplicated: added.data.submission !== job.data.submission };
     }
+    return { job, request };
   }
 
   async #unexpired(ref: JobRef | undefined): Promise<StoredJob | undefined> {

@@ -33,9 +33,6 @@ import { Listener } from "./listener.ts";
 import { PostgresLane } from "./postgres-lane.ts";
 import { claimedJob, JOB_COLUMNS, JOBS, toStoredJob, type Row } from "./rows.ts";
 
-/** From how many on BullMQ's bulk statement, which makes temporary tables, is cheaper than one each. */
-const BULK = 4;
-
 /** The store on PostgreSQL: BullMQ's functions within ours, beside its tables. One pool and one listener for all queues. */
 export class PostgresStore implements Store {
   readonly where: string;
@@ -116,7 +113,9 @@ export class PostgresStore implements Store {
   async #addToQueue(queue: string, jobs: readonly NewJob[]): Promise<void> {
     const { backend } = this.queue(queue) as unknown as { readonly backend: IQueueBackend };
     const added = jobs.map((job) => ({ job: toJobJson(job), jobId: job.ref.id }));
-    if (added.length < BULK) await Promise.all(added.map(({ job, jobId }) => backend.addJob(job, jobId)));
+    const [only] = added;
+    // Never side by side: on several connections of the pool they would lose their order.
+    if (only && added.length === 1) await backend.addJob(only.job, only.jobId);
     else for (const bulk of inBulks(added)) await backend.addJobs(bulk);
   }
 
