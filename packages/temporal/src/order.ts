@@ -18,7 +18,7 @@ export function isUnclear(entries: readonly JournalEntry[], timers: readonly Tim
   return entries.some((entry) => isArrival(entry) && entry.atMs > earliestDueMs);
 }
 
-/** With each deadline before what arrived after it; one whose timer has not fired yet is added. */
+/** With each deadline before what arrived after it and behind what arrived in time; one whose timer has not fired yet is added. */
 export function inOrder(entries: readonly JournalEntry[], timers: readonly Timer[], arrivedAt: ArrivedAt): JournalEntry[] {
   const open = deadlines(entries, timers);
   const result: JournalEntry[] = [];
@@ -28,15 +28,18 @@ export function inOrder(entries: readonly JournalEntry[], timers: readonly Timer
       result.push(one.entry);
     }
   };
+  // Timers that have fired and may yet stand behind something that was told later and arrived in time.
+  const fired = new Set<JournalEntry>();
   for (const entry of entries) {
     if (entry.type === "fired" && entry.dueMs !== undefined) {
-      place((one) => one.entry === entry);
+      fired.add(entry);
       continue;
     }
     const atMs = isArrival(entry) ? arrivedAt(entry) : undefined;
-    if (atMs !== undefined) place(({ dueMs }) => dueMs < atMs);
+    place(atMs === undefined ? (one) => fired.has(one.entry) : ({ dueMs }) => dueMs < atMs);
     result.push(atMs === undefined ? entry : { ...(entry as Arrival), atMs });
   }
+  place((one) => fired.has(one.entry));
   return result;
 }
 

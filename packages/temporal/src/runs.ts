@@ -1,4 +1,4 @@
-import type { Json, RunRecord, RunRequest, SubmitOutcome, TaskBackendError } from "@task-backend/core/adapter";
+import type { ErrorRecord, Json, RunRecord, RunRequest, SubmitOutcome, TaskBackendError } from "@task-backend/core/adapter";
 import {
   ActivityExecutionAlreadyStartedError,
   WorkflowExecutionAlreadyStartedError,
@@ -13,7 +13,7 @@ import { retryDelay } from "./failure.ts";
 import { activityRecord, failedAs, forwardedId, newId, toRef, toRunId, workflowRecord, type RunRef } from "./mapping.ts";
 import { isWorkflow, nativeOf } from "./native.ts";
 import { endOf, hasBegun, lastFailureOf, openTask, terminateTask } from "./one-activity.ts";
-import { argumentsOf, readMeta, TICK, toMeta, type Meta, type TaskEnd } from "./wire.ts";
+import { argumentsOf, CANCELLED_MEMO, readMeta, TICK, toMeta, type Meta, type TaskEnd } from "./wire.ts";
 
 /** Runs as activities and workflows of Temporal: submitted, read and cancelled. */
 export class Runs {
@@ -111,7 +111,15 @@ export class Runs {
     } catch (error) {
       if ((error as Error).name !== "WorkflowFailedError") throw error;
       const { beat, ...failed } = failedAs(record.name, error);
-      return { ...rest, ...finished, ...(told && how(told)), ...failed, ...(beat && how({ attempts: failed.attempts ?? 1, beat })) };
+      const why = failed.status === "cancelled" ? (description.memo?.[CANCELLED_MEMO] as ErrorRecord | undefined) : undefined;
+      return {
+        ...rest,
+        ...finished,
+        ...(told && how(told)),
+        ...failed,
+        ...(why && { error: why }),
+        ...(beat && how({ attempts: failed.attempts ?? 1, beat })),
+      };
     }
   }
 

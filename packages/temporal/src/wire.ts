@@ -161,5 +161,8 @@ export const ONE_ACTIVITY = "task";
 /** The one activity type of ours, beside those of the tasks. */
 export const TICK = "taskBackendTick";
 
+/** Where a cancelled workflow's record stands, when it says more than that. */
+export const CANCELLED_MEMO = "task-backend.cancelled";
+
 /** A signal of ours, without arguments: the function went on by itself, and a tick has to say so. It leaves nothing in the journal. */
 export const WAKE = "taskBackendWake";

@@ -8,11 +8,13 @@ import {
   isCancellation,
   log,
   makeContinueAsNewFunc,
+  patched,
   scheduleActivity,
   scheduleLocalActivity,
   setDefaultSignalHandler,
   sleep,
   TimeoutFailure,
+  upsertMemo,
   workflowInfo,
 } from "@temporalio/workflow";
 import type { Command, JournalEntry, Json } from "@task-backend/core/adapter";
@@ -20,6 +22,7 @@ import { activityOptions } from "../activity-options.ts";
 import { failureOf } from "../failure.ts";
 import { undecodable } from "../undecodable.ts";
 import {
+  CANCELLED_MEMO,
   ONE_ACTIVITY,
   readMeta,
   TICK,
@@ -166,6 +169,8 @@ class Interpreter {
       this.#news = false;
       const known = this.#journal.length;
       const result = await this.#tick(known);
+      again = result === "cancelled";
+      if (result === "cancelled") continue;
       if (result.do === "task") return IS_TASK;
       this.#heartbeatTimeoutMs = result.heartbeatTimeoutMs;
       again = this.#endsOverSignal(result, known);
@@ -217,13 +222,18 @@ class Interpreter {
   #fail(result: Carryable): never {
     if (result.do !== "settle") throw ApplicationFailure.nonRetryable(`A tick answered ${result.do}`);
     const { status, error } = result;
-    if (status === "cancelled") throw new CancelledFailure(error.message);
+    if (status === "cancelled") {
+      // A cancelled execution has no failure of its own that could carry what its cleanup failed with.
+      if (error.cause && patched("cancelled runs tell why")) upsertMemo({ [CANCELLED_MEMO]: error });
+      throw new CancelledFailure(error.message);
+    }
     throw failureOf({ status, attempts: 1, error });
   }
 
   // ---- ticks ----
 
-  async #tick(known: number): Promise<Carryable> {
+  /** `cancelled`: while others were asked the run was cancelled, which they have to hear of. */
+  async #tick(known: number): Promise<Carryable | "cancelled"> {
     for (;;) {
       let result = await this.#askLocally(this.#fed, known);
       if (result?.do === "needJournal") result = await this.#askLocally(0, known, result.signalsFirst);
@@ -235,12 +245,22 @@ class Interpreter {
     }
   }
 
-  #askOthers(asked: TickArguments): Promise<Carryable> {
-    return scheduleActivity<Carryable>(TICK, [asked], {
-      startToCloseTimeout: SLOW_TICK_TIMEOUT,
-      heartbeatTimeout: "30s",
-      retry: { initialInterval: "1s", backoffCoefficient: 1 },
-    });
+  async #askOthers(asked: TickArguments): Promise<Carryable | "cancelled"> {
+    const ask = (): Promise<Carryable> =>
+      scheduleActivity<Carryable>(TICK, [asked], {
+        startToCloseTimeout: SLOW_TICK_TIMEOUT,
+        heartbeatTimeout: "30s",
+        retry: { initialInterval: "1s", backoffCoefficient: 1 },
+      });
+    if (this.#cancelled || !patched("halted runs hear of cancellations")) return ask();
+    // They may be asked for as long as no code fits: a cancellation is not kept waiting for that.
+    const [asking, waiting] = [new CancellationScope({ cancellable: true }), new CancellationScope({ cancellable: true })];
+    const answer = asking.run(ask);
+    const cancelled = waiting.run(() => condition(() => this.#cancelled)).then(() => "cancelled" as const);
+    for (const one of [answer, cancelled]) one.catch(() => {});
+    const first = await Promise.race([answer, cancelled]);
+    (first === "cancelled" ? asking : waiting).cancel();
+    return first;
   }
 
   /** Undefined when the tick took too long for a local activity. */
