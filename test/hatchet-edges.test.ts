@@ -30,7 +30,7 @@ async function proxied(): Promise<{ options: HatchetOptions; cut(): Promise<unkn
 }
 
 onEngine("hatchet", "HATCHET_CLIENT_TOKEN", "hatchet: ends and edges", () => {
-  describe.concurrent("hatchet: ends and edges", () => {
+  describe("hatchet: ends and edges", () => {
     test("a worker that could not start does not start later", async () => {
       const [queue, name] = [newName("q"), newName("late")];
       const server = await proxied();

@@ -24,7 +24,7 @@ const open = (): Promise<TaskBackend> => createBackend(hatchet(), { log: silentL
 const untilRunning = (run: Run): Promise<void> => expect.poll(async () => (await run.result()).status, { timeout: 30_000 }).toBe("running");
 
 onEngine("hatchet", "HATCHET_CLIENT_TOKEN", "hatchet: workflows", () => {
-  describe.concurrent("hatchet: workflows", () => {
+  describe("hatchet: workflows", () => {
     test("one that has begun, whose worker was stopped, is cancelled: the next worker runs its cleanup", async () => {
       const queue = newName("q");
       const effects: string[] = [];
