@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { defineTask, getBackend, silentLogger, type TaskBackend } from "@task-backend/core";
+import { defineTask, getBackend, silentLogger, type Duration, type TaskBackend } from "@task-backend/core";
 
 /*
  * Programs that the suite runs in processes of their own, on the engine that their variables name: applications with an embedded worker,
@@ -14,6 +14,9 @@ const echo = defineTask({ name: "conformance_program_echo", queue, handler: (val
 
 const say = (line: string): void => console.log(line);
 
+/** For calls on a busy machine. */
+const PATIENT = "40s";
+
 /** What a call came to, as one word. */
 const codeOf = (call: Promise<unknown>): Promise<string> =>
   call.then(
@@ -21,7 +24,7 @@ const codeOf = (call: Promise<unknown>): Promise<string> =>
     (error: unknown) => (error as { code?: string }).code ?? (error as Error).name,
   );
 
-const open = (): Promise<TaskBackend> => getBackend({ config: false, log: silentLogger, callTimeout: "8s" });
+const open = (callTimeout: Duration): Promise<TaskBackend> => getBackend({ config: false, log: silentLogger, callTimeout });
 
 const programs: Readonly<Record<string, () => Promise<void>>> = {
   /** An application with a worker in it. It has no listeners of its own for what its tasks forget. */
@@ -36,7 +39,7 @@ const programs: Readonly<Record<string, () => Promise<void>>> = {
 
   /** Has used everything, waits for a run that never comes, closes, and has nothing left to do. */
   closes: async () => {
-    const backend = await open();
+    const backend = await open(PATIENT);
     await backend.register(echo).startWorker();
     say(`output ${String(await (await backend.submit(echo, "done")).output({ timeout: "30s" }))}`);
     const never = await backend.submit(echo, null, { queue: `${queue}-nobody` });
@@ -49,7 +52,7 @@ const programs: Readonly<Record<string, () => Promise<void>>> = {
 
   /** Closes while its worker is starting. */
   races: async () => {
-    const backend = await open();
+    const backend = await open(PATIENT);
     const starting = backend.register(echo).startWorker();
     const closing = backend.close();
     const [started] = await Promise.allSettled([starting, closing]);
@@ -57,7 +60,7 @@ const programs: Readonly<Record<string, () => Promise<void>>> = {
   },
 
   /** Cannot connect. */
-  fails: async () => say(`failed ${await codeOf(open())}`),
+  fails: async () => say(`failed ${await codeOf(open("5s"))}`),
 };
 
 function codeOfError(error: unknown): string {

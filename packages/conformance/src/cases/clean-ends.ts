@@ -145,14 +145,14 @@ export const cleanEndCases = [
       await t.until(
         () => `the program to close; it said: ${program.output()}`,
         () => program.output().includes("\nclosed ") || program.ended(),
-        45_000,
+        90_000,
       );
       assert.match(program.output(), /output done\nwaits \S.*\nclosed BACKEND_CLOSED BACKEND_CLOSED\n/);
       assert.equal(await within("the end of the process after close()", program.exited), 0);
       const id = /waits (.*)/.exec(program.output())?.[1] as string;
       await (await t.backend()).cancel(id);
     },
-    { timeoutMs: 75_000 },
+    { timeoutMs: 120_000 },
   ),
   rule33(
     "so has one whose start of a worker met close(), and one that could not connect",
@@ -166,12 +166,12 @@ export const cleanEndCases = [
         await t.until(
           () => `the program to say something; it said: ${program.output()}`,
           () => program.output().includes("\n") || program.ended(),
-          45_000,
+          90_000,
         );
         assert.match(program.output(), said);
         assert.equal(await within("the end of the process", program.exited), 0, program.output());
       }
     },
-    { timeoutMs: 90_000 },
+    { timeoutMs: 120_000 },
   ),
 ];

@@ -152,12 +152,12 @@ export const edgeCases = [
     "names that are odd and allowed lead to what they name, and nothing else",
     async (t) => {
       const queues = [`${t.queue}: Zürich/1 é`, `${t.queue}#?%{x}*[y] "z"`, `${t.queue}.CASE`, `${t.queue}.case`];
-      const names = ["Odd: name/1 é 🦊", "odd.case", "odd.CASE", "__proto__", "constructor", "x".repeat(150)];
+      const names = ["Odd: name/1 é 🦊", "odd.CASE", "__proto__", "constructor", "x".repeat(150)];
       const tasks = names.map((name) => defineTask({ name, handler: async (queue: string, context) => [name, queue, context.queue] }));
       const { backend } = await t.serve(tasks, { queues });
       const pairs = [
         ...names.map((name, index) => [name, queues[index % queues.length] as string] as const),
-        ["odd.case", queues[3] as string] as const,
+        ["odd.CASE", queues[3] as string] as const,
       ];
       const runs = await backend.submitMany(pairs.map(([name, queue]) => ({ task: name, input: queue as never, options: { queue } })));
       for (const [index, run] of runs.entries()) {
@@ -169,6 +169,23 @@ export const edgeCases = [
     },
     { timeoutMs: 40_000 },
   ),
+  rule32("names that differ in their case only are two, or refused where a worker would have both", async (t) => {
+    const tasks = ["cased", "Cased"].map((name) => defineTask({ name, handler: async () => name }));
+    const backend = await t.backend();
+    const refusal = await backend
+      .register(...tasks)
+      .startWorker({ queues: [t.queue] })
+      .then(
+        () => undefined,
+        (error: unknown) => error,
+      );
+    if (refusal !== undefined) {
+      assert.ok(refusal instanceof ConfigurationError && refusal.message.includes("Cased"), String(refusal));
+      return;
+    }
+    const runs = await backend.submitMany(tasks.map((task) => ({ task, input: null as never, options: { queue: t.queue } })));
+    assert.deepEqual(await Promise.all(runs.map((run) => run.output({ timeout: "15s" }))), ["cased", "Cased"]);
+  }),
   rule32(
     "keys that are odd and allowed are told apart",
     async (t) => {
