@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { inspect } from "node:util";
-import { chain, dag, defineTask, defineWorkflow, taskRef, type TaskBackend, type WorkerOptions } from "@task-backend/core";
+import {
+  chain,
+  ConfigurationError,
+  dag,
+  defineTask,
+  defineWorkflow,
+  taskRef,
+  type TaskBackend,
+  type WorkerOptions,
+} from "@task-backend/core";
 import { casesOf } from "../suite.ts";
 import { increment, settled } from "./common.ts";
 
