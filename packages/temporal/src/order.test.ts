@@ -16,6 +16,7 @@ test("only what was told of after a deadline that stands behind it is unclear", 
   expect(isUnclear([signal("a", 100)], [[1, 200]])).toBe(false);
   expect(isUnclear([signal("a", 300)], [[1, 200]])).toBe(true);
   expect(isUnclear([settled(2, 300), fired(1, 200, 300)], [])).toBe(true);
+  expect(isUnclear([fired(1, 200, 300), settled(2, 300)], [])).toBe(true);
   expect(isUnclear([fired(1, 200)], [[1, 200]])).toBe(false);
 });
 
@@ -38,6 +39,13 @@ test("a deadline comes before what arrived after it, whether its timer has fired
       () => 300,
     ).map((entry) => "n" in entry && entry.n),
   ).toEqual([3, 4, false]);
+});
+
+test("a step that ended before a deadline comes before it, though Temporal hands the timer over first", () => {
+  const entries = [fired(1, 200, 500), fired(2, 400, 500), settled(3, 500)];
+  expect(inOrder(entries, [], () => 300)).toEqual([fired(1, 200, 500), settled(3, 300), fired(2, 400, 500)]);
+  expect(inOrder(entries, [], () => 450)).toEqual([fired(1, 200, 500), fired(2, 400, 500), settled(3, 450)]);
+  expect(inOrder(entries, [], () => 100)).toEqual([settled(3, 100), fired(1, 200, 500), fired(2, 400, 500)]);
 });
 
 test("what has no known time keeps its place, and nothing fires twice", () => {

@@ -2,8 +2,8 @@ import type { JournalEntry } from "@task-backend/core/adapter";
 import type { Timer, Told } from "./wire.ts";
 
 /*
- * The order of what no tick has acted on yet. Temporal hands signals over before timers, whatever came first, and its timers
- * come up to a second late, so a deadline that has passed may stand behind what came after it (rule 36).
+ * The order of what no tick has acted on yet. Temporal hands signals over before timers, and timers before the ends of steps, whatever
+ * came first, and its timers come up to a second late. A deadline that has passed goes before what came after it (rule 36).
  */
 
 type Fired = JournalEntry & { type: "fired" };
@@ -12,15 +12,16 @@ type Arrival = JournalEntry & { type: "signal" | "settled" };
 /** When something arrived, by the server's clock; undefined where it cannot be told. */
 export type ArrivedAt = (entry: Arrival) => number | undefined;
 
-/** Whether something may have come after a deadline that stands behind it. Its own time is when the worker was told, no earlier. */
+/** Whether something may have come after a deadline, or before one that stands before it. Its own time is when the worker was told, no earlier. */
 export function isUnclear(entries: readonly JournalEntry[], timers: readonly Timer[]): boolean {
   const earliestDueMs = Math.min(...deadlines(entries, timers).map(({ dueMs }) => dueMs));
   return entries.some((entry) => isArrival(entry) && entry.atMs > earliestDueMs);
 }
 
-/** With each deadline before what arrived after it and behind what arrived in time; one whose timer has not fired yet is added. */
+/** With each deadline before what arrived after it, and after what arrived before it; one whose timer has not fired yet is added. */
 export function inOrder(entries: readonly JournalEntry[], timers: readonly Timer[], arrivedAt: ArrivedAt): JournalEntry[] {
   const open = deadlines(entries, timers);
+  const arrivals = entries.map((entry) => (isArrival(entry) ? arrivedAt(entry) : undefined));
   const result: JournalEntry[] = [];
   const place = (isDue: (one: Deadline) => boolean): void => {
     for (const one of open.filter(isDue)) {
@@ -28,18 +29,18 @@ export function inOrder(entries: readonly JournalEntry[], timers: readonly Timer
       result.push(one.entry);
     }
   };
-  // Timers that have fired and may yet stand behind something that was told later and arrived in time.
-  const fired = new Set<JournalEntry>();
-  for (const entry of entries) {
+  for (const [index, entry] of entries.entries()) {
+    const atMs = arrivals[index];
     if (entry.type === "fired" && entry.dueMs !== undefined) {
-      fired.add(entry);
+      const { dueMs } = entry;
+      const isEarly = arrivals.slice(index).some((laterMs) => laterMs !== undefined && laterMs <= dueMs);
+      if (!isEarly) place((one) => one.entry === entry);
       continue;
     }
-    const atMs = isArrival(entry) ? arrivedAt(entry) : undefined;
-    place(atMs === undefined ? (one) => fired.has(one.entry) : ({ dueMs }) => dueMs < atMs);
+    if (atMs !== undefined) place(({ dueMs }) => dueMs < atMs);
     result.push(atMs === undefined ? entry : { ...(entry as Arrival), atMs });
   }
-  place((one) => fired.has(one.entry));
+  place((one) => entries.includes(one.entry));
   return result;
 }
 

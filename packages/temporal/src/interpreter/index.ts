@@ -51,6 +51,9 @@ const SLOW_TICK_TIMEOUT = "1h";
 const MAX_CARRIED_LENGTH = 1_500_000;
 /** How long an answer is waited for that only another worker, or fixed code, has, if the journal is too large for an activity. */
 const ASK_AGAIN = "30s";
+/** No answer is there to decide it by. */
+const CANCEL_WHILE_ASKING = "cancel while asking";
+
 type Carryable = Exclude<TickAnswer, { do: "needJournal" }>;
 
 export default async function interpreter(given: unknown = null, second: unknown = {}): Promise<Json> {
@@ -107,6 +110,8 @@ class Interpreter {
   /** Something has happened since the last tick was asked. */
   #news = false;
   #heartbeatTimeoutMs: number | undefined;
+  /** Of the ordinary activity that is asked. */
+  #asking: CancellationScope | undefined;
   /** Steps and child workflows under way: a history can only be continued as new between them. */
   #steps = 0;
 
@@ -159,6 +164,7 @@ class Interpreter {
     if (this.#cancelled) return;
     this.#cancelled = true;
     this.#happened({ type: "cancel", atMs: Date.now() });
+    if (this.#asking && patched(CANCEL_WHILE_ASKING)) this.#asking.cancel();
   }
 
   async #loop(): Promise<Json | typeof IS_TASK> {
@@ -169,8 +175,8 @@ class Interpreter {
       this.#news = false;
       const known = this.#journal.length;
       const result = await this.#tick(known);
-      again = result === "cancelled";
-      if (result === "cancelled") continue;
+      again = result === undefined;
+      if (!result) continue;
       if (result.do === "task") return IS_TASK;
       this.#heartbeatTimeoutMs = result.heartbeatTimeoutMs;
       again = this.#endsOverSignal(result, known);
@@ -224,7 +230,7 @@ class Interpreter {
     const { status, error } = result;
     if (status === "cancelled") {
       // A cancelled execution has no failure of its own that could carry what its cleanup failed with.
-      if (error.cause && patched("cancelled runs tell why")) upsertMemo({ [CANCELLED_MEMO]: error });
+      if (error.cause && patched(CANCELLED_MEMO)) upsertMemo({ [CANCELLED_MEMO]: error });
       throw new CancelledFailure(error.message);
     }
     throw failureOf({ status, attempts: 1, error });
@@ -232,35 +238,36 @@ class Interpreter {
 
   // ---- ticks ----
 
-  /** `cancelled`: while others were asked the run was cancelled, which they have to hear of. */
-  async #tick(known: number): Promise<Carryable | "cancelled"> {
-    for (;;) {
-      let result = await this.#askLocally(this.#fed, known);
-      if (result?.do === "needJournal") result = await this.#askLocally(0, known, result.signalsFirst);
-      if (result && result.do !== "retry" && result.do !== "release" && result.do !== "needJournal") return result;
-      // Another worker, or fixed code, has to answer: an ordinary activity is asked again without adding to the history.
-      const asked = this.#arguments(0, known);
-      if (this.#sizeOf(asked) < MAX_CARRIED_LENGTH) return this.#askOthers(asked);
-      await sleep(ASK_AGAIN);
-    }
+  /** Undefined when it has to be asked again, with what has happened since. */
+  async #tick(known: number): Promise<Carryable | undefined> {
+    let result = await this.#askLocally(this.#fed, known);
+    if (result?.do === "needJournal") result = await this.#askLocally(0, known, result.signalsFirst);
+    if (result && result.do !== "retry" && result.do !== "release" && result.do !== "needJournal") return result;
+    // Another worker, or fixed code, has to answer: an ordinary activity is asked again without adding to the history.
+    const asked = this.#arguments(0, known);
+    if (this.#sizeOf(asked) < MAX_CARRIED_LENGTH) return this.#askOthers(asked);
+    await sleep(ASK_AGAIN);
+    return undefined;
   }
 
-  async #askOthers(asked: TickArguments): Promise<Carryable | "cancelled"> {
-    const ask = (): Promise<Carryable> =>
-      scheduleActivity<Carryable>(TICK, [asked], {
-        startToCloseTimeout: SLOW_TICK_TIMEOUT,
-        heartbeatTimeout: "30s",
-        retry: { initialInterval: "1s", backoffCoefficient: 1 },
-      });
-    if (this.#cancelled || !patched("halted runs hear of cancellations")) return ask();
-    // They may be asked for as long as no code fits: a cancellation is not kept waiting for that.
-    const [asking, waiting] = [new CancellationScope({ cancellable: true }), new CancellationScope({ cancellable: true })];
-    const answer = asking.run(ask);
-    const cancelled = waiting.run(() => condition(() => this.#cancelled)).then(() => "cancelled" as const);
-    for (const one of [answer, cancelled]) one.catch(() => {});
-    const first = await Promise.race([answer, cancelled]);
-    (first === "cancelled" ? asking : waiting).cancel();
-    return first;
+  /** Undefined when the run was cancelled meanwhile: that is an end also for code that cannot go on. */
+  async #askOthers(asked: TickArguments): Promise<Carryable | undefined> {
+    const asking = new CancellationScope({ cancellable: true });
+    this.#asking = asking;
+    try {
+      return await asking.run(() =>
+        scheduleActivity<Carryable>(TICK, [asked], {
+          startToCloseTimeout: SLOW_TICK_TIMEOUT,
+          heartbeatTimeout: "30s",
+          retry: { initialInterval: "1s", backoffCoefficient: 1 },
+        }),
+      );
+    } catch (error) {
+      if (isCancellation(error)) return undefined;
+      throw error;
+    } finally {
+      this.#asking = undefined;
+    }
   }
 
   /** Undefined when the tick took too long for a local activity. */
