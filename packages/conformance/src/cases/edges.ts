@@ -189,7 +189,7 @@ export const edgeCases = [
         (error: unknown) => error,
       );
     if (refusal !== undefined) {
-      assert.ok(refusal instanceof ConfigurationError && refusal.message.includes("Cased"), String(refusal));
+      assert.ok(refusal instanceof ConfigurationError && refusal.message.includes("Cased"), inspect(refusal));
       return;
     }
     const runs = await backend.submitMany(tasks.map((task) => ({ task, input: null as never, options: { queue: t.queue } })));

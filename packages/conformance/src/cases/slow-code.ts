@@ -27,8 +27,9 @@ export const slowCodeCases = [
     async (t) => {
       const task = defineTask({
         name: "slow_schema",
-        input: slow(900),
-        timeout: 700,
+        // Both with room for a busy machine: the timeout must be shorter than the schema takes.
+        input: slow(4_000),
+        timeout: 3_000,
         retry: { attempts: 1 },
         handler: async ({ n }, context) => {
           await pause(100);
@@ -37,10 +38,10 @@ export const slowCodeCases = [
       });
       const { backend } = await t.serve([task]);
       const run = await (await t.backend()).submit("slow_schema", { n: 1 }, { queue: t.queue });
-      assert.equal(await run.output({ timeout: "15s" }), 1);
+      assert.equal(await run.output({ timeout: "25s" }), 1);
       assert.equal((await backend.getResult(run.id)).status, "completed");
     },
-    { needs: ["timeout"] },
+    { needs: ["timeout"], timeoutMs: 40_000 },
   ),
   rule5(
     "a handler that blocks the event loop past its timeout has timed out, however it ends",
