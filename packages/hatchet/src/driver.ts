@@ -2,6 +2,7 @@ import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import type { DurableContext } from "@hatchet-dev/typescript-sdk/v1/client/worker/context.js";
 import {
   cancelledRecord,
+  errorRecord,
   signalsFirst,
   type Answer,
   type Command,
@@ -74,6 +75,8 @@ export class Driver {
   readonly #arrivals: (() => unknown)[] = [];
   #wake = (): void => {};
   #failure: unknown;
+  /** What the function has thrown, should the engine find that its log goes on instead. */
+  #thrown: ErrorRecord | undefined;
   #reject: (error: unknown) => void = () => {};
   readonly #failing = new Promise<never>((_, reject) => (this.#reject = reject));
 
@@ -135,9 +138,16 @@ export class Driver {
     for (const look of this.#looks) clearTimeout(look);
   }
 
-  differs(cause: Error): Parked {
+  /** The engine has noticed that the function asks for something else than its log: it goes nowhere here, and a cancellation ends it. */
+  async differs(cause: Error): Promise<Returned> {
     const message = `The workflow "${this.#meta.name}" asks for something else than when it ran before: ${cause.message.split("\nCheck out")[0]} Give changed code a new version, or run the code that began it.`;
-    return new Parked({ name: "NonDeterminismError", message, code: "NON_DETERMINISM", retryable: true }, 2_000);
+    const error: ErrorRecord = {
+      ...errorRecord("NonDeterminismError", "NON_DETERMINISM", message, true),
+      ...(this.#thrown && { cause: this.#thrown }),
+    };
+    const cancelled = this.#cancelled || (await this.#inbox.unread()).some(({ type }) => type === "cancel");
+    if (!cancelled) throw new Parked(error, 2_000);
+    return this.#end({ do: "settle", status: "cancelled", error: { ...cancelledRecord(this.#meta.name), cause: error } });
   }
 
   async #waitForItsTime(): Promise<void> {
@@ -291,6 +301,7 @@ export class Driver {
     for (let first = true; ; first = false) {
       const result = await this.#ask();
       this.#throwIfFailed();
+      this.#thrown = result.do === "settle" ? result.error : undefined;
       if (first && this.log.invocation > 1 && result.do === "wait")
         void putNote(this.#client, this.id, "goes on", { type: "resumed" }).catch(() => {});
       if (result.do === "retry") return await this.#endIfCancelled(new Parked(result.error, Math.max(result.delayMs, 1_000)));

@@ -26,7 +26,9 @@ export type Declaration = BaseWorkflowDeclaration<never, never>;
  * registration computes the key, and every run of that name must have one.
  */
 export function hatchetName(name: string, keyed: boolean): string {
-  return `${name.toLowerCase().replaceAll(/[^a-z0-9.\-_]/g, "-")}${keyed ? ".keyed" : ""}`;
+  const allowed = name.toLowerCase().replaceAll(/[^a-z0-9.\-_]/g, "-");
+  // The SDK keeps what it reads of a run in an object, by the task's name.
+  return `${allowed === "__proto__" ? "--proto--" : allowed}${keyed ? ".keyed" : ""}`;
 }
 
 /** In the metadata of keyed runs. */

@@ -55,10 +55,13 @@ export class Workflows {
   }
 
   async #drive(driver: Driver): Promise<Returned> {
+    const differs = (error: unknown): Promise<Returned> => {
+      if (isNonDeterminism(error)) return driver.differs(error);
+      throw error;
+    };
     try {
-      return await driver.run();
+      return await driver.run().catch(differs);
     } catch (error) {
-      if (isNonDeterminism(error)) return await this.#park(driver, driver.differs(error));
       if (error instanceof Parked) return await this.#park(driver, error);
       if (error instanceof Leaving) return await driver.log.release(this.#client, error.message);
       throw error;
