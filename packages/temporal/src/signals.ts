@@ -17,11 +17,15 @@ const LOOK_MS = 250;
 
 export async function signal(connection: TemporalConnection, runs: Runs, id: string, request: SignalRequest): Promise<SignalOutcome> {
   const ref = toRef(id);
-  const record = ref && (await runs.read(id));
-  if (!ref || !record) return "unknown";
-  if (record.finishedAtMs !== undefined) return "settled";
+  if (!ref) return "unknown";
+  // One call where all goes well: why not is asked only of one that is not open.
+  const mayBeOpen = ref.kind === "workflow" && connection.observed.standalone;
+  if (mayBeOpen && (await send(runs, ref.id, request))) return "accepted";
+  const record = await runs.read(id);
+  if (!record) return "unknown";
+  if (record.finishedAtMs !== undefined || mayBeOpen) return "settled";
   if (ref.kind === "activity") return signalByName(connection, runs, ref.id, request);
-  if (!connection.observed.standalone && (await isTask(connection.client, ref.id))) return "not-a-workflow";
+  if (await isTask(connection.client, ref.id)) return "not-a-workflow";
   return (await send(runs, ref.id, request)) ? "accepted" : "settled";
 }
 
