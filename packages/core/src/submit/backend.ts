@@ -379,7 +379,8 @@ function unavailable(engine: string, where: string | undefined, call: string, ti
 }
 
 function checkId(id: unknown): string {
-  if (typeof id === "string" && id !== "") return id;
+  // No engine gives an id with a null character, and some of their servers fail on one.
+  if (typeof id === "string" && id !== "" && !id.includes("\0")) return id;
   throw new InvalidArgumentError(`The id of a run is ${show(id)}; give the text that submit returned.`);
 }
 
