@@ -1,5 +1,7 @@
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import pg from "pg";
@@ -124,8 +126,21 @@ async function serve(binaries: string, folder: string, keep: boolean): Promise<S
   const env = environmentOf(settings);
   const pid = launch(join(binaries, "hatchet-lite"), ["--config", join(folder, "config")], folder, { keep, env, cwd: folder });
   const server: Server = { pid, folder, env: client, needs: database };
-  await untilAnswers("hatchet", server, () => hatchet.probe(client));
+  await untilAnswers("hatchet", server, async () => {
+    await hatchet.probe(client);
+    // It says that it is ready before it listens for the calls of clients.
+    await listens(Number(settings["SERVER_GRPC_PORT"]));
+  });
   return server;
+}
+
+async function listens(port: number): Promise<void> {
+  const socket = connect(port, "127.0.0.1");
+  try {
+    await once(socket, "connect");
+  } finally {
+    socket.destroy();
+  }
 }
 
 /** Nothing of what leads clients to another server. */
