@@ -85,13 +85,6 @@ export function isObject(value: unknown): value is { readonly [key: string]: Jso
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Of a run that others started, what can be known. */
-function metaOf(metadata: unknown, name: string): Meta {
-  const text = isObject(metadata) ? metadata[META] : undefined;
-  if (typeof text === "string") return JSON.parse(text) as Meta;
-  return { name, queue: "default", submittedAtMs: 0 };
-}
-
 export function toInput({ input }: Pick<RunRequest, "input">): { readonly [key: string]: Json } {
   return isObject(input) ? input : { value: input };
 }
