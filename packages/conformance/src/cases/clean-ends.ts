@@ -87,6 +87,8 @@ export const cleanEndCases = [
       const { id } = run;
       await t.until("the handler to begin", () => begun);
       await within("close()", backend.close(), 40_000);
+      // What an engine has accepted may show a moment later; no worker is left that could run it again.
+      await (await other.getRun(id)).output({ timeout: "15s" }).catch(() => {});
       const result = await other.getResult(id);
       assert.ok(result.status === "completed", `${result.status} ${"error" in result ? result.error?.message : ""}`);
       assert.deepEqual(result.output, ["of the child", "completed"]);

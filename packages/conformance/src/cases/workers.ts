@@ -84,9 +84,8 @@ export const workerCases = [
     const stopped = worker.stop();
     setTimeout(() => finish(), 100);
     await stopped;
-    const result = await running.result();
-    assert.equal(result.status, "completed");
-    assert.equal(result.output, "finished");
+    // No worker is left that could run it again; what an engine has accepted may show a moment later.
+    assert.equal(await running.output({ timeout: "15s" }), "finished");
     assert.equal((await waiting.result()).status, "pending");
     await waiting.cancel();
   }),
