@@ -1,4 +1,12 @@
-import type { Answer, Command, DrivenRun, JournalEntry, JournalSlice, JournalStore } from "@task-backend/core/adapter";
+import {
+  endsOverSignals,
+  type Answer,
+  type Command,
+  type DrivenRun,
+  type JournalEntry,
+  type JournalSlice,
+  type JournalStore,
+} from "@task-backend/core/adapter";
 import type { Database, Sql } from "./database.ts";
 import { cancel, insertRuns, lockOwned, settle, type Row } from "./runs.ts";
 
@@ -83,11 +91,6 @@ export class PostgresJournal implements JournalStore<OwnedRun> {
     } else if (command.untilMs !== undefined)
       await sql("INSERT INTO timers (run, n, due_at) VALUES ($1, $2, $3)", [run.id, command.n, command.untilMs]);
   }
-}
-
-/** What ends a run is not carried out over a signal that was accepted since; a cancelled one ends as it is. */
-function endsOverSignals(answer: Answer): boolean {
-  return answer.do === "complete" || (answer.do === "settle" && answer.status === "failed");
 }
 
 async function signalSince(sql: Sql, run: Row, seen: number): Promise<boolean> {

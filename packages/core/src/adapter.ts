@@ -1,6 +1,6 @@
 /** For authors of adapters: the port, and the pieces of core that adapters share. */
 export * from "./port/port.ts";
-export { createDrive, type Answer, type DrivenRun, type JournalSlice, type JournalStore } from "./replay/drive.ts";
+export { createDrive, endsOverSignals, type Answer, type DrivenRun, type JournalSlice, type JournalStore } from "./replay/drive.ts";
 export { signalsFirst } from "./replay/signals-first.ts";
 export { cancelledRecord, corruptRecord, errorRecord, refusedRecord, toErrorRecord, type ErrorRecord } from "./values/error-record.ts";
 export { definitionKey } from "./define/definition.ts";

@@ -1,4 +1,12 @@
-import type { Answer, Command, DrivenRun, JournalEntry, JournalSlice, JournalStore } from "@task-backend/core/adapter";
+import {
+  endsOverSignals,
+  type Answer,
+  type Command,
+  type DrivenRun,
+  type JournalEntry,
+  type JournalSlice,
+  type JournalStore,
+} from "@task-backend/core/adapter";
 import type { Database } from "./database.ts";
 import { DamagedRowError } from "./errors.ts";
 import { insertRun } from "./runs.ts";
@@ -146,9 +154,4 @@ export class SqliteJournal implements JournalStore<OwnedRun> {
         cancelRun(this.#database, `${run.id}.${command.of}`);
     }
   }
-}
-
-/** Whether a signal that has come since must be seen first: a run that was cancelled ends as it is. */
-function endsOverSignals(result: Answer): boolean {
-  return result.do === "complete" || (result.do === "settle" && result.status === "failed");
 }

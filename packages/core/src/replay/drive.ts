@@ -46,6 +46,11 @@ export interface JournalStore<Run extends DrivenRun = DrivenRun> {
 /** What a store carries out. */
 export type Answer = Exclude<TickResult, { do: "needJournal" }>;
 
+/** Whether an answer is not carried out over a signal that has come since: a run that was cancelled ends as it is. */
+export function endsOverSignals(answer: Answer): boolean {
+  return answer.do === "complete" || (answer.do === "settle" && answer.status === "failed");
+}
+
 /**
  * Drives `advance` over a journal store: takes one claimed run as far as it goes.
  * Remembers how far each live run was fed, so that a tick reads only what is new.
