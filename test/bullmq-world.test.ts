@@ -60,7 +60,7 @@ async function onPostgres(url: string, schema = space(), options = {}): Promise<
   const pool = new pg.Pool({ connectionString: url, options: `-c search_path=${schema}`, max: 4 });
   // With the schema named: BullMQ looks for its own one, `bullmq`, in whatever pool it is given, and a new database has none.
   const connection = { connectionString: url, schema };
-  const queue = new Queue("q", { connection: connection as never }, createPostgresBackend as never);
+  const queue = new Queue("q", { connection }, createPostgresBackend as never);
   const world: World = {
     backend,
     queue,

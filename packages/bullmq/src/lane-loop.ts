@@ -32,6 +32,8 @@ export class LaneLoop {
   #dueAtMs = 0;
   /** Until then what is due is what this worker has released for others. */
   #asideUntilMs = 0;
+  /** Others have been told when that is due. */
+  #toldOthers = true;
 
   constructor(options: LaneLoopOptions) {
     this.#options = options;
@@ -58,7 +60,9 @@ export class LaneLoop {
 
   /** What is released with a delay is for a worker that knows it: this one does not take it back at once. */
   stepAside(delayMs: number): void {
-    if (delayMs > 0) this.#asideUntilMs = Date.now() + delayMs + STEP_ASIDE_MS;
+    if (delayMs <= 0) return;
+    this.#asideUntilMs = Date.now() + delayMs + STEP_ASIDE_MS;
+    this.#toldOthers = false;
   }
 
   async #turn(): Promise<void> {
@@ -80,6 +84,11 @@ export class LaneLoop {
     const news = await lane.wait(this.#dueAtMs > 0 ? Math.min(this.#untilDue(), DRAIN_MS) : DRAIN_MS);
     if (news !== undefined && news > Date.now()) {
       this.#dueAtMs = news;
+      // One worker alone hears of it: here the one that has no use for it.
+      if (news <= this.#asideUntilMs && !this.#toldOthers) {
+        this.#toldOthers = true;
+        await lane.passOn(news);
+      }
       return;
     }
     this.#told = news !== undefined;
