@@ -161,27 +161,39 @@ onEngine("hatchet", "HATCHET_CLIENT_TOKEN", "hatchet: workflows", () => {
       await backend.close();
     }, 120_000);
 
-    test("a run that waits for other code can be cancelled, and is told at once that it went on outside of wf", async () => {
+    test("a run that waits for other code can be cancelled, with what it started before, and nothing else is", async () => {
       const queue = newName("q");
-      const step = defineTask({ name: newName("step"), queue, handler: async (n: number) => n });
+      const heard: string[] = [];
+      const slow = defineTask({
+        name: newName("slow"),
+        queue,
+        handler: async (whose: string, { signal }) => {
+          await sleep(60_000, undefined, { signal }).catch(() => heard.push(whose));
+        },
+      });
       const stray = defineWorkflow({
         name: newName("stray"),
         queue,
         handler: async (wf) => {
-          await Promise.race([wf.waitForSignal("never"), sleep(300)]);
-          return wf.run(step, 1);
+          await Promise.race([wf.run(slow, "its"), sleep(300)]);
+          return wf.run(slow, "never");
         },
       });
-      const backend = (await open()).register(step, stray);
+      const backend = (await open()).register(slow, stray);
       await backend.startWorker({ queues: [queue] });
-      const run = await backend.submit(stray, null);
+      const [run, other] = [await backend.submit(stray, null), await backend.submit(slow, "another's")];
       const code = async (): Promise<string | undefined> => {
         const result = await run.result();
         return result.status === "retrying" ? result.error?.code : result.status;
       };
       await expect.poll(code, { timeout: 30_000 }).toBe("NON_DETERMINISM");
+      // Another invocation, which does not come to the step again.
+      await sleep(5_000);
       await run.cancel();
       await expect(run.output({ timeout: "40s" })).rejects.toThrow(TaskCancelledError);
+      await expect.poll(() => heard, { timeout: 10_000 }).toEqual(["its"]);
+      expect((await other.result()).status).toBe("running");
+      await other.cancel();
       await backend.close();
     }, 120_000);
 

@@ -3,22 +3,21 @@ import type { DurableContext } from "@hatchet-dev/typescript-sdk/v1/client/worke
 import {
   cancelledRecord,
   errorRecord,
-  signalsFirst,
   type Answer,
   type Command,
-  type ErrorRecord,
-  type JournalEntry,
   type RunRequest,
   type WorkerRuntime,
+  type WorkflowRun,
 } from "@task-backend/core/adapter";
 import { DurableLog, type Completion } from "./durable-log.ts";
+import { Leaving, Parked } from "./halts.ts";
 import { Inbox } from "./inbox.ts";
+import { Journal } from "./journal.ts";
 import { outcomeOf } from "./mapping.ts";
 import { putNote } from "./notes.ts";
 import type { Registry } from "./registry.ts";
 import { wake } from "./sent.ts";
 import { Steps } from "./steps.ts";
-import { Timers } from "./timers.ts";
 import { fromInput, toThrown, wakeKey, type Meta, type Returned, type Sent } from "./wire.ts";
 
 /** The event that wakes a run may be lost in a crash of the server: when a run looks for what came without one. */
@@ -27,19 +26,6 @@ const LOOKS_MS = [2_000, 20_000, 60_000] as const;
 const ALARM_MS = 20;
 /** A run that waits for longer than this is left to the engine. */
 const IDLE_MS = 60_000;
-
-/** The worker stops. */
-export class Leaving extends Error {}
-
-/** A tick that has to be asked again elsewhere, or later. */
-export class Parked extends Error {
-  constructor(
-    readonly error: ErrorRecord | undefined,
-    readonly delayMs: number,
-  ) {
-    super(error?.message);
-  }
-}
 
 /** In the log: which of what was sent was taken here, and when. */
 interface Look {
@@ -56,27 +42,21 @@ export class Driver {
   readonly #context: DurableContext<object>;
   readonly #inbox: Inbox;
   #meta: Meta;
-  #journal: JournalEntry[] = [];
+  readonly #journal: Journal;
   readonly #steps: Steps;
   readonly #dedupeIds = new Set<string>();
-  readonly #timers = new Timers();
   readonly #looks: NodeJS.Timeout[] = [];
+  /** What its function has ended with, while that is not final. */
+  #ending: Answer | undefined;
   /** What came as the function had ended: when it ends all the same, whoever sent it must not be told that it was heard. */
   #overtaken: readonly string[] | undefined;
   /** The deadline that an event was sent for. */
   #alarmedMs = 0;
-  #nowMs: number;
   #startedAtMs = 0;
-  #cancelled = false;
-  /** How much of the journal the last tick that waited knew. */
-  #fed = 0;
-  #commandsSeen = 0;
   /** What has happened and was not acted on, in the order that each invocation sees. */
   readonly #arrivals: (() => unknown)[] = [];
   #wake = (): void => {};
   #failure: unknown;
-  /** What the function has thrown, should the engine find that its log goes on instead. */
-  #thrown: ErrorRecord | undefined;
   #reject: (error: unknown) => void = () => {};
   readonly #failing = new Promise<never>((_, reject) => (this.#reject = reject));
 
@@ -96,7 +76,7 @@ export class Driver {
     this.#context = context;
     this.#inbox = new Inbox(client, context.taskRunExternalId());
     this.#meta = { ...meta, version: meta.version ?? version };
-    this.#nowMs = Math.max(meta.runAtMs ?? 0, meta.submittedAtMs);
+    this.#journal = new Journal(Math.max(meta.runAtMs ?? 0, meta.submittedAtMs));
     this.#failing.catch(() => {});
   }
 
@@ -111,8 +91,8 @@ export class Driver {
     try {
       await this.#waitForItsTime();
       // Others do not say when they start one.
-      if (this.#nowMs === 0) this.#nowMs = (await this.log.memo({ kind: "now", nowMs: Date.now() })).nowMs;
-      this.#startedAtMs = this.#nowMs;
+      if (this.#journal.nowMs === 0) this.#journal.nowMs = (await this.log.memo({ kind: "now", nowMs: Date.now() })).nowMs;
+      this.#startedAtMs = this.#journal.nowMs;
       await this.#begin();
       return await this.#loop();
     } catch (error) {
@@ -138,16 +118,16 @@ export class Driver {
     for (const look of this.#looks) clearTimeout(look);
   }
 
-  /** The engine has noticed that the function asks for something else than its log: it goes nowhere here, and a cancellation ends it. */
-  async differs(cause: Error): Promise<Returned> {
-    const message = `The workflow "${this.#meta.name}" asks for something else than when it ran before: ${cause.message.split("\nCheck out")[0]} Give changed code a new version, or run the code that began it.`;
-    const error: ErrorRecord = {
-      ...errorRecord("NonDeterminismError", "NON_DETERMINISM", message, true),
-      ...(this.#thrown && { cause: this.#thrown }),
-    };
-    const cancelled = this.#cancelled || (await this.#inbox.unread()).some(({ type }) => type === "cancel");
-    if (!cancelled) throw new Parked(error, 2_000);
-    return this.#end({ do: "settle", status: "cancelled", error: { ...cancelledRecord(this.#meta.name), cause: error } });
+  /** Other code wrote the log. A run that was cancelled ends all the same. */
+  async endDiffering(difference: Error): Promise<Returned> {
+    const { name } = this.#meta;
+    const ended = this.#ending ? "its function has ended, and the record goes on: " : "";
+    const message = `The workflow "${name}" asks for something else than when it ran before: ${ended}${difference.message.split("\nCheck out")[0]} Give changed code a new version, or run the code that began it.`;
+    const thrown = this.#ending?.do === "settle" && { cause: this.#ending.error };
+    const error = { ...errorRecord("NonDeterminismError", "NON_DETERMINISM", message, true), ...thrown };
+    if (!this.#journal.isCancelled && !(await this.#findCancel())) throw new Parked(error, 2_000);
+    await this.#steps.cancelEarlier(this.id);
+    return await this.#end({ do: "settle", status: "cancelled", error: { ...cancelledRecord(name), cause: error } });
   }
 
   async #waitForItsTime(): Promise<void> {
@@ -201,18 +181,17 @@ export class Driver {
     for (const one of await this.#inbox.take(sent)) {
       // A server whose clock is ahead must not end a sleep early.
       const seenAtMs = Math.min(one.seenAtMs, atMs);
-      this.#fire(seenAtMs);
+      this.#journal.fire(seenAtMs);
       if (one.type === "cancel") {
-        if (!this.#cancelled) this.#happened({ type: "cancel", atMs: seenAtMs });
-        this.#cancelled = true;
+        this.#journal.happened({ type: "cancel", atMs: seenAtMs });
         continue;
       }
       const { name, payload, dedupeId } = one;
       if (dedupeId !== undefined && this.#dedupeIds.has(dedupeId)) continue;
       if (dedupeId !== undefined) this.#dedupeIds.add(dedupeId);
-      this.#happened({ type: "signal", name, payload, atMs: seenAtMs });
+      this.#journal.happened({ type: "signal", name, payload, atMs: seenAtMs });
     }
-    this.#fire(atMs);
+    this.#journal.fire(atMs);
   }
 
   /**
@@ -240,17 +219,6 @@ export class Driver {
   }
 
   // ---- ticks ----
-
-  #happened(entry: Exclude<JournalEntry, { type: "command" }>): void {
-    this.#nowMs = Math.max(this.#nowMs, entry.atMs);
-    this.#journal.push(entry);
-  }
-
-  /** A deadline that has passed comes before what came after it, also when the engine tells of it later. */
-  #fire(untilMs: number): void {
-    for (const { n, dueMs } of this.#timers.takeDue(untilMs))
-      this.#happened({ type: "fired", n, atMs: Math.max(this.#nowMs, dueMs), dueMs });
-  }
 
   #onArrival<T>(done: Promise<T>, act: (value: T) => unknown): void {
     void done
@@ -282,7 +250,7 @@ export class Driver {
 
   /** Wakes the run when its next deadline has passed: by an event, which has its place in the log. */
   #setAlarm(): NodeJS.Timeout | undefined {
-    const dueMs = this.#timers.nextMs();
+    const dueMs = this.#journal.timers.nextMs();
     if (dueMs === undefined || dueMs <= this.#alarmedMs || dueMs > Date.now() + IDLE_MS) return undefined;
     return setTimeout(
       () => {
@@ -301,14 +269,15 @@ export class Driver {
     for (let first = true; ; first = false) {
       const result = await this.#ask();
       this.#throwIfFailed();
-      this.#thrown = result.do === "settle" ? result.error : undefined;
       if (first && this.log.invocation > 1 && result.do === "wait")
         void putNote(this.#client, this.id, "goes on", { type: "resumed" }).catch(() => {});
       if (result.do === "retry") return await this.#endIfCancelled(new Parked(result.error, Math.max(result.delayMs, 1_000)));
       if (result.do === "release") throw new Parked(undefined, Math.max(result.delayMs, 1_000));
       if (result.do !== "wait") {
-        if (await this.#hasToGoOn(result)) continue;
-        return await this.#end(result);
+        this.#ending = result;
+        if (!(await this.#hasToGoOn(result))) return await this.#end(result);
+        this.#ending = undefined;
+        continue;
       }
       await this.#goesOn();
       await this.#carryOut(result.commands);
@@ -320,32 +289,19 @@ export class Driver {
     }
   }
 
-  async #ask(): Promise<Answer> {
-    const known = this.#journal.length;
-    let again = false;
-    for (let from = this.#fed; ;) {
-      const result = await this.#runtime.advance({
-        id: this.#context.workflowRunId(),
-        name: this.#meta.name,
-        ...(this.#meta.version !== undefined && { version: this.#meta.version }),
-        queue: this.#meta.queue,
-        input: fromInput(this.#context.input, this.#meta),
-        headers: this.#meta.headers ?? {},
-        ...(this.#meta.priority !== undefined && { priority: this.#meta.priority }),
-        startedAtMs: this.#startedAtMs,
-        entries: this.#journal.slice(from, known),
-        from,
-        seen: this.#fed,
-        commandsSeen: this.#commandsSeen,
-        retries: this.#context.retryCount(),
-      });
-      if (result.do === "wait") this.#fed = known;
-      if (result.do !== "needJournal") return result;
-      if (result.signalsFirst) this.#journal = [...signalsFirst(this.#journal, this.#fed)];
-      else if (again) return { do: "release", delayMs: 0 };
-      else again = true;
-      from = 0;
-    }
+  #ask(): Promise<Answer> {
+    const { name, version, queue, headers = {}, priority } = this.#meta;
+    const run: WorkflowRun = {
+      id: this.#context.workflowRunId(),
+      name,
+      ...(version !== undefined && { version }),
+      queue,
+      input: fromInput(this.#context.input, this.#meta),
+      headers,
+      ...(priority !== undefined && { priority }),
+      startedAtMs: this.#startedAtMs,
+    };
+    return this.#journal.ask(this.#runtime, run, this.#context.retryCount());
   }
 
   /** A run that was cancelled ends as it is. Another one goes on when it would end over a signal. */
@@ -359,13 +315,18 @@ export class Driver {
 
   /** A run that waits for other code can be cancelled all the same. It is taken into nothing but this tick: other code may write the log. */
   async #endIfCancelled(parked: Parked): Promise<Returned> {
-    const cancel = (await this.#inbox.unread()).find(({ type }) => type === "cancel");
+    const cancel = await this.#findCancel();
     if (!cancel) throw parked;
-    this.#happened({ type: "cancel", atMs: cancel.seenAtMs });
+    this.#journal.happened({ type: "cancel", atMs: cancel.seenAtMs });
     const result = await this.#ask();
     this.#throwIfFailed();
     if (result.do !== "settle") throw parked;
+    await this.#steps.cancelEarlier(this.id);
     return await this.#end(result);
+  }
+
+  async #findCancel(): Promise<Sent | undefined> {
+    return (await this.#inbox.unread()).find(({ type }) => type === "cancel");
   }
 
   /** Resolves with the next arrival, or when the run cannot go on here. */
@@ -387,8 +348,7 @@ export class Driver {
     // What is cancelled in the tick that made it never runs.
     const withdrawn = new Set(commands.flatMap((command) => (command.do === "cancel" ? [command.of] : [])));
     for (const command of commands) {
-      this.#commandsSeen++;
-      this.#journal.push({ type: "command", n: command.n, key: command.key });
+      this.#journal.commanded(command);
       if (withdrawn.has(command.n)) continue;
       if (command.do === "run") await this.#step(command.n, command.run);
       else if (command.do === "cancel") await this.#withdraw(command.of);
@@ -397,7 +357,7 @@ export class Driver {
   }
 
   async #withdraw(n: number): Promise<void> {
-    this.#timers.delete(n);
+    this.#journal.timers.delete(n);
     await this.#steps.cancel(n);
   }
 
@@ -405,14 +365,14 @@ export class Driver {
     // A sleep must be the same in each invocation, and no later than the first has said.
     const recorded = await this.log.memo({ kind: "time", untilMs, ms: Math.max(untilMs - Date.now(), 1) });
     const { done } = await this.log.sleep(recorded.ms);
-    this.#timers.set(n, recorded.untilMs);
+    this.#journal.timers.set(n, recorded.untilMs);
     this.#onArrival(done, () => {
-      if (this.#timers.has(n)) this.#fire(recorded.untilMs);
+      if (this.#journal.timers.has(n)) this.#journal.fire(recorded.untilMs);
     });
   }
 
   async #step(n: number, run: RunRequest): Promise<void> {
-    const { done } = await this.#steps.start(n, run, this.#nowMs);
+    const { done } = await this.#steps.start(n, run, this.#journal.nowMs);
     this.#onArrival(done, (completion) => {
       this.#steps.settled(n);
       return this.#settle(n, run, completion);
@@ -420,13 +380,13 @@ export class Driver {
   }
 
   async #settle(n: number, run: RunRequest, completion: Completion): Promise<void> {
-    const { outcome, finishedAtMs = this.#nowMs } = outcomeOf(run.name, completion);
-    if (this.#timers.isDue(finishedAtMs)) {
+    const { outcome, finishedAtMs = this.#journal.nowMs } = outcomeOf(run.name, completion);
+    if (this.#journal.timers.isDue(finishedAtMs)) {
       // A worker whose clock is ahead must not end a sleep early.
       const { nowMs } = await this.log.memo({ kind: "now", nowMs: Date.now() });
-      this.#fire(Math.min(finishedAtMs, nowMs));
+      this.#journal.fire(Math.min(finishedAtMs, nowMs));
     }
-    this.#happened({ type: "settled", n, atMs: finishedAtMs, outcome });
+    this.#journal.happened({ type: "settled", n, atMs: finishedAtMs, outcome });
   }
 }
 

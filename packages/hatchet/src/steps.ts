@@ -5,7 +5,11 @@ import type { Child, DurableLog, Spawned } from "./durable-log.ts";
 import { labelsOf } from "./labels.ts";
 import { hatchetName, KEY, type Registry } from "./registry.ts";
 import { cancelRun } from "./sent.ts";
-import { META, toInput, toMeta, toPriority, type Meta } from "./wire.ts";
+import { isObject, META, toInput, toMeta, toPriority, type Meta } from "./wire.ts";
+
+/** Where Hatchet keeps a child's parent. */
+const PARENT = "hatchet__parent_workflow_run_id";
+const MAX_LISTED = 1_000;
 
 /** What a workflow's run has started and is unsettled: child runs in its log, by the numbers of their commands. */
 export class Steps {
@@ -50,5 +54,20 @@ export class Steps {
 
   async cancelAll(): Promise<void> {
     await Promise.all([...this.#unsettled.keys()].map((n) => this.cancel(n)));
+  }
+
+  /** Cancels what earlier invocations have started, as far as the server lists it: for a run that ends before it has come to it again. */
+  async cancelEarlier(parentId: string): Promise<void> {
+    const { rows } = await this.#client.runs.list({
+      additionalMetadata: { [PARENT]: parentId },
+      statuses: ["QUEUED", "RUNNING"] as never,
+      onlyTasks: true,
+      includePayloads: false,
+      since: new Date(0),
+      limit: MAX_LISTED,
+    });
+    // Looked at once more: a filter that a server does not know gives everything.
+    const children = rows.filter(({ additionalMetadata }) => isObject(additionalMetadata) && additionalMetadata[PARENT] === parentId);
+    await Promise.all(children.map(({ taskExternalId }) => cancelRun(this.#client, taskExternalId, this.#accepted)));
   }
 }

@@ -2,9 +2,10 @@ import { setTimeout as pause } from "node:timers/promises";
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import type { DurableContext } from "@hatchet-dev/typescript-sdk/v1/client/worker/context.js";
 import type { WorkerRuntime } from "@task-backend/core/adapter";
-import { Driver, Leaving, Parked } from "./driver.ts";
+import { Driver } from "./driver.ts";
 import { isNonDeterminism } from "./durable-log.ts";
 import { corrupt, orGiveUp } from "./give-up.ts";
+import { Leaving, Parked } from "./halts.ts";
 import { putNote } from "./notes.ts";
 import type { Registry } from "./registry.ts";
 import { readMeta, type Returned } from "./wire.ts";
@@ -55,12 +56,11 @@ export class Workflows {
   }
 
   async #drive(driver: Driver): Promise<Returned> {
-    const differs = (error: unknown): Promise<Returned> => {
-      if (isNonDeterminism(error)) return driver.differs(error);
-      throw error;
-    };
     try {
-      return await driver.run().catch(differs);
+      return await driver.run().catch((error: unknown) => {
+        if (isNonDeterminism(error)) return driver.endDiffering(error);
+        throw error;
+      });
     } catch (error) {
       if (error instanceof Parked) return await this.#park(driver, error);
       if (error instanceof Leaving) return await driver.log.release(this.#client, error.message);
