@@ -77,6 +77,11 @@ export interface TickRecord {
  * (a script there, a function here) around BullMQ's scripts and functions. Methods that take a claim answer "lost" when
  * it does not hold the lock any more; nothing is written then.
  */
+export interface Ended {
+  readonly ref: JobRef;
+  readonly job: StoredJob | undefined;
+}
+
 export interface Store {
   readonly where: string;
   connect(signal: AbortSignal): Promise<{ readonly version: string }>;
@@ -89,8 +94,8 @@ export interface Store {
   /** Adds jobs by BullMQ's backends; one with an id that exists already changes nothing. */
   add(jobs: readonly NewJob[]): Promise<void>;
   get(ref: JobRef): Promise<StoredJob | undefined>;
-  /** Of each job: as it has finished, or that it still waits for its end, or that there is none. */
-  ends(refs: readonly JobRef[]): Promise<readonly (StoredJob | "unfinished" | "unknown")[]>;
+  /** Those of the jobs that have finished; with `removed`, also those that are no more, which have no `job`. */
+  ends(refs: readonly JobRef[], removed: boolean): Promise<readonly Ended[]>;
   /** Calls back with what has finished in a queue, from the moment it resolves. */
   watch(queue: string, onFinished: OnFinished): Promise<void>;
 

@@ -8,7 +8,8 @@ import type { OnFinished, Store } from "./store.ts";
 const LOOK_MS = 2_000;
 const BATCH = 500;
 const AWAY_MS = 500;
-const FRESH = 10_000;
+/** Runs of a queue whose name is remembered until they end. */
+const MAX_OPEN = 10_000;
 
 /** All waits of a backend follow the events of their queues. */
 export class Waits {
@@ -17,8 +18,8 @@ export class Waits {
   /** The timer also keeps the process alive, as long as something is waited for. */
   readonly #waiters = new Waiters<Settlement | undefined>((waiting) => this.#arm(waiting));
   readonly #looking = new Set<string>();
-  /** By queue that is followed: the runs that are being submitted here and have not finished, as far as is known. */
-  readonly #fresh = new Map<string, Map<string, NewJob>>();
+  /** By queue that is followed: the names of runs that have not finished, as far as is known. Their ends need no read. */
+  readonly #open = new Map<string, Map<string, string>>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(store: Store, expired: (job: StoredJob) => boolean) {
@@ -29,8 +30,8 @@ export class Waits {
   async wait(id: string, signal: AbortSignal | undefined): Promise<Settlement | undefined> {
     const ref = toRef(id);
     if (!ref) return undefined;
-    // Nothing has finished it since it was submitted here: there is nothing to read.
-    if (this.#fresh.get(ref.queue)?.has(id)) return this.#waiters.follow(id, signal);
+    // Nothing has finished it since it was submitted or read here: there is nothing to read.
+    if (this.#open.get(ref.queue)?.has(id)) return this.#waiters.follow(id, signal);
     const waiting = this.#waiters.follow(id, signal);
     let over = false;
     const end = (): void => void (over = true);
@@ -44,10 +45,11 @@ export class Waits {
   async #begin(id: string, ref: JobRef): Promise<boolean> {
     try {
       await this.#store.watch(ref.queue, this.#notice);
-      if (!this.#fresh.has(ref.queue)) this.#fresh.set(ref.queue, new Map());
+      if (!this.#open.has(ref.queue)) this.#open.set(ref.queue, new Map());
       const job = await this.#store.get(ref);
       if (!job || this.#expired(job)) this.#waiters.settle(id, undefined);
       else if (job.finishedOn !== undefined) this.#waiters.settle(id, toRecord(job));
+      else if (this.#waiters.has(id)) this.#follows(ref, job.name);
       return true;
     } catch {
       return false;
@@ -59,25 +61,29 @@ export class Waits {
   }
 
   /** To be called before a new job is added: as long as its queue is followed, its end is not missed. */
-  expect(job: NewJob): void {
-    const fresh = this.#fresh.get(job.ref.queue);
-    if (!fresh) return;
-    if (fresh.size >= FRESH) fresh.delete(fresh.keys().next().value as string);
-    fresh.set(toRunId(job.ref), job);
+  expect({ ref, name }: NewJob): void {
+    this.#follows(ref, name);
+  }
+
+  #follows(ref: JobRef, name: string): void {
+    const open = this.#open.get(ref.queue);
+    if (!open) return;
+    if (open.size >= MAX_OPEN) open.delete(open.keys().next().value as string);
+    open.set(toRunId(ref), name);
   }
 
   readonly #notice: OnFinished = (queue, job, output) => {
-    const fresh = this.#fresh.get(queue);
+    const open = this.#open.get(queue);
     if (job === undefined) {
-      fresh?.clear();
+      open?.clear();
       return void this.#lookAt(queue);
     }
     const id = toRunId({ queue, id: job });
-    const name = fresh?.get(id)?.name;
-    fresh?.delete(id);
+    const name = open?.get(id);
+    open?.delete(id);
     if (!this.#waiters.has(id)) return;
     if (output !== undefined && name !== undefined) this.#waiters.settle(id, { id, name, status: "completed", output });
-    else void this.#read([{ queue, id: job }]);
+    else void this.#read([{ queue, id: job }], true);
   };
 
   /** Reads what is waited for in a queue, once for all that happens before the read is sent. */
@@ -86,20 +92,24 @@ export class Waits {
     this.#looking.add(queue);
     await new Promise((resolve) => setImmediate(resolve));
     this.#looking.delete(queue);
-    await this.#read(this.#refs().filter((ref) => ref.queue === queue));
+    await this.#read(
+      this.#refs().filter((ref) => ref.queue === queue),
+      false,
+    );
   }
 
   #refs(): JobRef[] {
     return this.#waiters.ids.map((id) => toRef(id) as JobRef);
   }
 
-  async #read(refs: readonly JobRef[]): Promise<void> {
+  async #read(refs: readonly JobRef[], removed: boolean): Promise<void> {
     try {
       for (let from = 0; from < refs.length; from += BATCH) {
         const batch = refs.slice(from, from + BATCH);
-        for (const [index, end] of (await this.#store.ends(batch)).entries()) {
-          // A wait ends with the record of its run.
-          if (end !== "unfinished") this.#waiters.settle(toRunId(batch[index] as JobRef), end === "unknown" ? undefined : toRecord(end));
+        // A wait ends with the record of its run.
+        for (const { ref, job } of await this.#store.ends(batch, removed)) {
+          this.#open.get(ref.queue)?.delete(toRunId(ref));
+          this.#waiters.settle(toRunId(ref), job && toRecord(job));
         }
       }
     } catch {
@@ -109,6 +119,6 @@ export class Waits {
 
   #arm(waiting: boolean): void {
     clearInterval(this.#timer);
-    this.#timer = waiting ? setInterval(() => void this.#read(this.#refs()), LOOK_MS) : undefined;
+    this.#timer = waiting ? setInterval(() => void this.#read(this.#refs(), true), LOOK_MS) : undefined;
   }
 }

@@ -1,7 +1,7 @@
 import { SIGNAL_BEGINS } from "../mapping.ts";
 
 /** Raised with every change below; a database with another number gets all of it anew. */
-export const FUNCTIONS_VERSION = 2;
+export const FUNCTIONS_VERSION = 3;
 
 /*
  * Our tables and functions, in BullMQ's schema. A function of ours calls BullMQ's within its transaction, so that a
@@ -51,8 +51,9 @@ CREATE TABLE IF NOT EXISTS task_backend_signal (
   FOREIGN KEY (queue, id) REFERENCES task_backend_workflow (queue, id) ON DELETE CASCADE
 );
 
--- What version 1 had under the same names.
+-- What earlier versions had under the same names.
 DROP FUNCTION IF EXISTS task_backend_append(text, text, text);
+DROP FUNCTION IF EXISTS task_backend_fire(text, text, bigint);
 DROP FUNCTION IF EXISTS task_backend_tell(text, text, integer, text);
 DROP FUNCTION IF EXISTS task_backend_send(text, text, text, text, boolean);
 DROP FUNCTION IF EXISTS task_backend_finish_workflow(
@@ -70,20 +71,24 @@ BEGIN
 END;
 $$;
 
--- Writes down the deadlines that have passed, in their order. The workflow's row must be locked.
-CREATE OR REPLACE FUNCTION task_backend_fire(p_queue text, p_id text, p_now bigint) RETURNS void
+-- Writes down the deadlines that have passed, in their order, and answers how many. The workflow's row must be locked.
+CREATE OR REPLACE FUNCTION task_backend_fire(p_queue text, p_id text, p_now bigint) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-  v_timer record;
+  v_fired integer;
 BEGIN
-  FOR v_timer IN SELECT n, due_at FROM task_backend_timer WHERE queue = p_queue AND id = p_id AND due_at <= p_now ORDER BY due_at, n
-  LOOP
-    DELETE FROM task_backend_timer WHERE queue = p_queue AND id = p_id AND n = v_timer.n;
-    INSERT INTO task_backend_journal
-      SELECT p_queue, p_id, w.entries, json_build_object('type', 'fired', 'n', v_timer.n, 'atMs', p_now, 'dueMs', v_timer.due_at)::text
-        FROM task_backend_workflow w WHERE w.queue = p_queue AND w.id = p_id;
-    UPDATE task_backend_workflow SET entries = entries + 1 WHERE queue = p_queue AND id = p_id;
-  END LOOP;
+  WITH due AS (
+    DELETE FROM task_backend_timer WHERE queue = p_queue AND id = p_id AND due_at <= p_now RETURNING n, due_at
+  )
+  INSERT INTO task_backend_journal
+    SELECT p_queue, p_id, w.entries + row_number() OVER (ORDER BY due.due_at, due.n) - 1,
+           json_build_object('type', 'fired', 'n', due.n, 'atMs', p_now, 'dueMs', due.due_at)::text
+      FROM due JOIN task_backend_workflow w ON w.queue = p_queue AND w.id = p_id;
+  GET DIAGNOSTICS v_fired = ROW_COUNT;
+  IF v_fired > 0 THEN
+    UPDATE task_backend_workflow SET entries = entries + v_fired WHERE queue = p_queue AND id = p_id;
+  END IF;
+  RETURN v_fired;
 END;
 $$;
 
@@ -102,12 +107,15 @@ CREATE OR REPLACE FUNCTION task_backend_append(p_queue text, p_id text, p_entry 
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
   v_position integer;
+  v_parked boolean;
 BEGIN
-  PERFORM 1 FROM task_backend_workflow WHERE queue = p_queue AND id = p_id FOR UPDATE;
-  PERFORM task_backend_fire(p_queue, p_id, p_now);
-  UPDATE task_backend_workflow SET entries = entries + 1 WHERE queue = p_queue AND id = p_id RETURNING entries - 1 INTO v_position;
+  SELECT entries, parked INTO v_position, v_parked FROM task_backend_workflow WHERE queue = p_queue AND id = p_id FOR UPDATE;
+  v_position := v_position + task_backend_fire(p_queue, p_id, p_now);
   INSERT INTO task_backend_journal VALUES (p_queue, p_id, v_position, p_entry);
-  PERFORM task_backend_wake(p_queue, p_id);
+  UPDATE task_backend_workflow SET entries = v_position + 1, parked = false WHERE queue = p_queue AND id = p_id;
+  IF v_parked THEN
+    PERFORM promote(p_queue, p_id);
+  END IF;
 END;
 $$;
 

@@ -17,6 +17,7 @@ import {
   keepFor,
   toJobJson,
   type Claim,
+  type Ended,
   type Ending,
   type FinishOptions,
   type Lane,
@@ -124,16 +125,25 @@ export class PostgresStore implements Store {
     return row && toStoredJob(row);
   }
 
-  async ends(refs: readonly JobRef[]): Promise<readonly (StoredJob | "unfinished" | "unknown")[]> {
+  async ends(refs: readonly JobRef[], removed: boolean): Promise<readonly Ended[]> {
+    const asked = [refs.map(({ queue }) => queue), refs.map(({ id }) => id)];
     const rows = await this.#query(
-      `SELECT r.ord, j.id IS NOT NULL AND j.state NOT IN ('completed', 'failed') AS unfinished, e.*
-       FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS r(queue, id, ord)
-       LEFT JOIN job j ON j.queue = r.queue AND j.id = r.id
-       LEFT JOIN LATERAL (SELECT ${JOB_COLUMNS} ${JOBS} WHERE j.queue = r.queue AND j.id = r.id AND j.state IN ('completed', 'failed')) e ON true
-       ORDER BY r.ord`,
-      [refs.map(({ queue }) => queue), refs.map(({ id }) => id)],
+      `SELECT ${JOB_COLUMNS} ${JOBS} JOIN unnest($1::text[], $2::text[]) AS r(queue, id) ON r.queue = j.queue AND r.id = j.id
+       WHERE j.state IN ('completed', 'failed')`,
+      asked,
     );
-    return rows.map((row) => (row["unfinished"] ? "unfinished" : row["id"] === null ? "unknown" : toStoredJob(row)));
+    const ends = rows.map((row): Ended => {
+      const job = toStoredJob(row);
+      return { ref: job.ref, job };
+    });
+    if (!removed) return ends;
+    // A second look, and not one join for both: few have finished of the many that are asked for at each event.
+    const gone = await this.#query(
+      `SELECT r.queue, r.id FROM unnest($1::text[], $2::text[]) AS r(queue, id)
+       WHERE NOT EXISTS (SELECT 1 FROM job j WHERE j.queue = r.queue AND j.id = r.id)`,
+      asked,
+    );
+    return [...ends, ...gone.map(({ queue, id }): Ended => ({ ref: { queue: queue as string, id: id as string }, job: undefined }))];
   }
 
   async watch(queue: string, onFinished: OnFinished): Promise<void> {

@@ -12,6 +12,7 @@ import {
   toJobJson,
   type OnFinished,
   type Claim,
+  type Ended,
   type Ending,
   type FinishOptions,
   type Lane,
@@ -125,14 +126,14 @@ export class RedisStore implements Store {
     return this.#get(ref);
   }
 
-  async ends(refs: readonly JobRef[]): Promise<readonly (StoredJob | "unfinished" | "unknown")[]> {
+  async ends(refs: readonly JobRef[], removed: boolean): Promise<readonly Ended[]> {
     await this.#connections.ready();
-    return Promise.all(
-      refs.map(async (ref) => {
-        const raw = await this.#read(ref, true);
-        return raw === 1 ? "unfinished" : raw ? toStoredJob(ref, raw) : "unknown";
-      }),
-    );
+    const ends = refs.map(async (ref): Promise<Ended | undefined> => {
+      const raw = await this.#read(ref, true);
+      if (raw === 1 || (!raw && !removed)) return undefined;
+      return { ref, job: raw ? toStoredJob(ref, raw) : undefined };
+    });
+    return (await Promise.all(ends)).filter((end) => end !== undefined);
   }
 
   async #get(ref: JobRef): Promise<StoredJob | undefined> {
