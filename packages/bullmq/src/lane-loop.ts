@@ -55,7 +55,7 @@ export class LaneLoop {
     }
     // A message to this worker may have come too late for it.
     this.#told = true;
-    await this.#passOn().catch(() => {});
+    await this.#announce().catch(() => {});
   }
 
   /** What is released with a delay is for a worker that knows it: this one does not take it back at once. */
@@ -69,7 +69,7 @@ export class LaneLoop {
     const { slots } = this.#options;
     if (!slots.free) {
       // Others may be free to follow what this worker was told of.
-      await this.#passOn();
+      await this.#announce();
       await slots.available(this.#options.lane);
       // What was announced meanwhile may have been told to nobody.
       this.#drained = false;
@@ -87,7 +87,7 @@ export class LaneLoop {
       // One worker alone hears of it: here the one that has no use for it.
       if (news <= this.#asideUntilMs && !this.#toldOthers) {
         this.#toldOthers = true;
-        await lane.passOn(news);
+        await lane.announce(news);
       }
       return;
     }
@@ -125,10 +125,10 @@ export class LaneLoop {
     return Math.max(this.#dueAtMs + aside - Date.now(), 1);
   }
 
-  async #passOn(): Promise<void> {
+  async #announce(): Promise<void> {
     const { lane } = this.#options;
-    if (this.#told) await lane.passOn(0);
-    if (this.#dueAtMs > 0) await lane.passOn(this.#dueAtMs);
+    if (this.#told) await lane.announce(0);
+    if (this.#dueAtMs > 0) await lane.announce(this.#dueAtMs);
     this.#told = false;
     this.#dueAtMs = 0;
   }

@@ -33,7 +33,7 @@ export interface Lane {
    */
   wait(timeoutMs: number): Promise<number | undefined>;
   /** Tells others what `wait` has answered, or when a delayed job is due, where this worker cannot follow it. */
-  passOn(dueAtMs: number): Promise<void>;
+  announce(dueAtMs: number): Promise<void>;
   /** Ends a `wait` under way. */
   interrupt(): Promise<void>;
   /** Hears of news, and looks for lost jobs every now and then, as BullMQ's workers do. */

@@ -2,7 +2,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import type { Json, RunRecord } from "@task-backend/core/adapter";
 import type { Accepted } from "./accepted.ts";
-import { isNotFound } from "./client.ts";
+import { isNotFound } from "./errors.ts";
 import type { Completion } from "./durable-log.ts";
 import { CANCELLED, outcomeOf } from "./mapping.ts";
 import { readNotes } from "./notes.ts";

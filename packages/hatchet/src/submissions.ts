@@ -3,7 +3,7 @@ import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import { IdempotencyCollisionError } from "@hatchet-dev/typescript-sdk/util/errors/idempotency-collision-error.js";
 import { BackendUnavailableError, mapInLanes, type RunRequest, type SubmitOutcome } from "@task-backend/core/adapter";
 import type { Accepted } from "./accepted.ts";
-import { isBusy, isInternal, toUnavailable } from "./client.ts";
+import { isBusy, isInternal, toUnavailable } from "./errors.ts";
 import { labelsOf } from "./labels.ts";
 import { Lanes } from "./lanes.ts";
 import { refuseNativeOfSubmission } from "./native.ts";

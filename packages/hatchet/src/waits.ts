@@ -2,7 +2,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import type { Json, RunRecord, Settlement } from "@task-backend/core/adapter";
 import type { Accepted } from "./accepted.ts";
-import { isAway, isInternal, toUnavailable } from "./client.ts";
+import { isAway, isInternal, toUnavailable } from "./errors.ts";
 import type { Completion } from "./durable-log.ts";
 import { CANCELLED, outcomeOf } from "./mapping.ts";
 import { readRecord } from "./records.ts";

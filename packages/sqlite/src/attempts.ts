@@ -76,7 +76,7 @@ export class Attempts {
     const settled = this.#persist(running, decision);
     onEnd();
     await settled;
-    // A retry without delay is claimed again in the transaction that put it back, and may stand here by now.
+    // A retry without delay is claimed again in the transaction that released it, and may stand here by now.
     if (this.#running.get(id) === running) this.#running.delete(id);
   }
 

@@ -80,7 +80,7 @@ export class Activities {
     this.#links = links;
   }
 
-  /** A stop: what runs is aborted, and given back. */
+  /** A stop: what runs is aborted, and released. */
   abortAll(reason: AbortReason): void {
     this.#stopping.abort();
     for (const interruption of this.#running) interruption.abort(reason);
@@ -128,7 +128,7 @@ export class Activities {
     const timer = setInterval(send, BEAT_MS);
     this.#running.add(interruption);
     try {
-      if (kind === "workflow") await this.#passOn(context, input as Json, meta, beat);
+      if (kind === "workflow") await this.#startAsWorkflow(context, input as Json, meta, beat);
       entered = await this.#gate.enter(GATE_MS);
       const failed = before.failed?.attempt === attempt - 1 ? before.failed.error : undefined;
       const decision = await this.#decide(entered, {
@@ -177,7 +177,7 @@ export class Activities {
    * A workflow that was asked for by its name only. The workflow that wants it as a step starts it as its child; for one that was
    * submitted, the activity stays open until a workflow of its own has ended. It takes no slot meanwhile.
    */
-  async #passOn({ info }: Context, input: Json, meta: Meta, beat: Beat): Promise<never> {
+  async #startAsWorkflow({ info }: Context, input: Json, meta: Meta, beat: Beat): Promise<never> {
     const { activityId, activityType: name, taskToken, taskQueue: queue, workflowExecution } = info;
     const version = this.#runtime.definitions.findLast((one) => one.kind === "workflow" && one.name === name)?.version;
     const told = version !== undefined && { version };
@@ -260,7 +260,7 @@ function answer(decision: Decision, attempt: number, beat?: Beat): Json {
     case "retry":
       throw failureOf({ status: "retrying", attempts: attempt, error: decision.error }, retryDelay(decision.delayMs));
     case "release": {
-      const error = { ...NOT_HERE, message: "The attempt was given back." };
+      const error = { ...NOT_HERE, message: "The attempt was released." };
       throw failureOf({ status: "released", attempts: attempt - 1, error }, retryDelay(decision.delayMs));
     }
     case "settle": {

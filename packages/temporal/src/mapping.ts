@@ -79,7 +79,7 @@ function isToCome({ status }: FailureDetail["taskBackend"]): boolean {
 }
 
 function isCancelled(cause: Error): boolean {
-  // One that was cancelled, and then lost its worker or was given back, ends with that.
+  // One that was cancelled, and then lost its worker or was released, ends with that.
   if (cause instanceof ActivityFailure && cause.retryState === RetryState.CANCEL_REQUESTED) return true;
   return cause.name === "CancelledFailure" || cause.name === "TerminatedFailure";
 }
@@ -90,7 +90,7 @@ function causesOf(failure: unknown): Error[] {
   return causes;
 }
 
-/** That a worker was lost, or an attempt given back, does not say whether the run was cancelled as well. */
+/** That a worker was lost, or an attempt released, does not say whether the run was cancelled as well. */
 export function isUndecided(failure: unknown): boolean {
   return causesOf(failure).some((cause) => {
     const ours = detailOf(cause);
@@ -132,7 +132,7 @@ export function openRecord(task: OpenTask): RunRecord {
   const attempts = attempt - 1 - released;
   if (attempts <= 0) return { ...common, status: attempt === 1 && dueAtMs > Date.now() ? "scheduled" : "pending", attempts: 0 };
   const last = detailOf(lastFailure);
-  // An attempt that was given back is neither charged nor a failure.
+  // An attempt that was released is neither charged nor a failure.
   const error = last?.status === "released" ? beat.failed?.error : last?.error;
   return { ...common, status: "retrying", attempts, ...started, ...(error && { error }) };
 }

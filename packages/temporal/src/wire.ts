@@ -62,7 +62,7 @@ export interface FailureDetail {
 
 /** What our heartbeats carry from attempt to attempt. */
 export interface Beat {
-  /** Starts that are not charged: they were given back, or no worker was heard of. */
+  /** Starts that are not charged: they were released, or no worker was heard of. */
   readonly released?: number;
   /** The engine's number of the last start that was heard of. */
   readonly begun?: number;
@@ -75,7 +75,7 @@ export interface Beat {
 }
 
 /**
- * A poll that a frozen process holds takes starts that nobody sees: they are given back. Of the first one, which is not announced,
+ * A poll that a frozen process holds takes starts that nobody sees: they are released. Of the first one, which is not announced,
  * it cannot be known.
  */
 export function withoutUnheard(beat: Beat, attempt: number): Beat {

@@ -41,7 +41,7 @@ export class PostgresLane implements Lane {
     return heard ? 0 : undefined;
   }
 
-  async passOn(): Promise<void> {
+  async announce(): Promise<void> {
     // Every worker hears of every job, and asks for itself.
   }
 

@@ -36,7 +36,7 @@ export class RedisLane implements Lane {
     return (await this.backend.waitForJob(Math.max(timeoutMs / 1000, this.backend.minimumBlockTimeout)))?.score;
   }
 
-  async passOn(dueAtMs: number): Promise<void> {
+  async announce(dueAtMs: number): Promise<void> {
     const marker = this.backend.keys["marker"] as string;
     // As BullMQ's scripts leave them.
     if (dueAtMs > Date.now()) await this.#client.zadd(marker, dueAtMs, "1");

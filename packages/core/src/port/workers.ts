@@ -16,7 +16,7 @@ export interface WorkerRequest {
 export interface WorkerHandle {
   /** Whether it is connected and claiming. */
   healthy(): boolean;
-  /** No new claims; attempts get `graceMs`, then are aborted with `"shutdown"` and given back uncharged. A later call may shorten it. */
+  /** No new claims; attempts get `graceMs`, then are aborted with `"shutdown"` and released uncharged. A later call may shorten it. */
   stop(graceMs: number): Promise<void>;
 }
 
@@ -67,5 +67,5 @@ export type Decision =
   | { readonly do: "retry"; readonly delayMs: number; readonly error: ErrorRecord }
   /** `attempts`: what the record must say, when that is not the number of this attempt. */
   | { readonly do: "settle"; readonly status: FailedStatus; readonly error: ErrorRecord; readonly attempts?: number }
-  /** Put back, uncharged. */
+  /** Released, uncharged. */
   | { readonly do: "release"; readonly delayMs: number };
