@@ -111,6 +111,7 @@ class Connection {
     this.#changes = new Changes(database, report);
     this.waits = new Waits(database, this.#changes, (id, past) => this.read(id, past));
     database.writer.onCommit = () => this.#changes.tell();
+    database.writer.ring = () => this.#changes.ring();
     this.#changes.start();
   }
 

@@ -64,7 +64,7 @@ test.skipIf(process.platform === "win32")("the file, its log and the default fol
   const file = join(folder, "private.db");
   const backend = await createBackend(sqlite({ file }), { log: silentLogger });
   await backend.submit("any", 1);
-  expect([file, `${file}-wal`, `${file}-shm`].map(mode)).toEqual(["600", "600", "600"]);
+  expect([file, `${file}-wal`, `${file}-shm`, `${file}-bell`].map(mode)).toEqual(["600", "600", "600", "600"]);
   await backend.close();
 
   const adapter = createAdapter({ env: {}, log: silentLogger, root: folder });

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -147,6 +147,39 @@ describe("listeners", () => {
     expect(database.get("SELECT count(*) AS count FROM numbers")).toMatchObject({ count: 3 });
     expect(told).toBe(1);
     expect(reported).toMatchObject([{ message: "a listener that throws" }]);
+  });
+});
+
+describe("the bell", () => {
+  test("wakes another connection, and is made again when somebody has removed it", async () => {
+    const file = newFile();
+    const settings = parseOptions({ file }, folder);
+    const [one, other] = [await Database.open(settings), await Database.open(settings)];
+    const changes = [one, other].map((database) => new Changes(database, () => {}));
+    onTestFinished(() => {
+      for (const each of changes) each.stop();
+      one.close();
+      other.close();
+    });
+    one.writer.ring = () => changes[0]?.ring();
+    let told = 0;
+    changes[1]?.subscribe(() => told++);
+    for (const each of changes) each.start();
+    one.run("CREATE TABLE numbers (n INTEGER)");
+    await one.writer.write(() => one.run("INSERT INTO numbers VALUES (1)"));
+    await eventually(() => told).toBeGreaterThan(0);
+    rmSync(`${file}-bell`);
+    await eventually(() => existsSync(`${file}-bell`)).toBe(true);
+  });
+
+  test("without it, in a folder that cannot be written, changes are found by looking", async () => {
+    const file = newFile();
+    // A folder where the bell should be: it can neither be made nor opened.
+    mkdirSync(`${file}-bell`);
+    const [one, other] = [await open({ file }), await open({ file })];
+    const run = await one.submit(echo, 1);
+    await other.register(echo).startWorker();
+    expect(await run.output({ timeout: "10s" })).toBe(1);
   });
 });
 

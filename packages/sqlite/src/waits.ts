@@ -1,6 +1,7 @@
 import { Waiters, type RunRecord } from "@task-backend/core/adapter";
 import type { Changes } from "./changes.ts";
 import type { Database } from "./database.ts";
+import { isBusy } from "./errors.ts";
 import { SETTLED } from "./schema.ts";
 
 /** Gives the record of a run as it stands; `past`: also when its retention is over and it was not pruned yet. */
@@ -46,8 +47,9 @@ export class Waits {
   check(): void {
     try {
       while (this.#waiters.size > 0 && this.#checkBatch() === BATCH) continue;
-    } catch {
-      // Locked: the next change or poll looks again.
+    } catch (error) {
+      // Locked: the next change or poll looks again. Anything else is told by whoever asked for the look.
+      if (!isBusy(error)) throw error;
     }
   }
 

@@ -23,6 +23,8 @@ export class Writer {
    * listener does, what is committed stays so, once.
    */
   onCommit: () => void = () => {};
+  /** Called right after each commit, for those outside of this process. Must not throw. */
+  ring: () => void = () => {};
   readonly #database: Database;
   readonly #lockTimeoutMs: number;
   #queue: Write[] = [];
@@ -121,6 +123,7 @@ export class Writer {
       }
       throw error;
     }
+    this.ring();
     for (const [index, write] of writes.entries()) write.resolve(answers[index]);
     this.#tell();
   }
