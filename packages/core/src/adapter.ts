@@ -23,7 +23,7 @@ export { redactUrl } from "./config/redact.ts";
 export { loadAdapter } from "./config/load-adapter.ts";
 export { withTimeout } from "./values/with-timeout.ts";
 export type { Configuration } from "./config/configuration.ts";
-/** What every adapter does. */
+/** The pieces that every adapter needs. */
 export { optionMs, parseAdapterOptions } from "./kit/adapter-options.ts";
 export { Intervals } from "./kit/intervals.ts";
 export { Shutdown, type ShutdownSteps } from "./kit/shutdown.ts";

@@ -75,7 +75,7 @@ test("the steps of a chain fit each other, or do not compile", () => {
   chain("extra", [extract, transform, [load, { target: 1 }]]);
   // @ts-expect-error extra properties cannot be merged into a number
   chain("scalar", [transform, [scale, { by: 2 }]]);
-  // @ts-expect-error the function gives what the step does not take
+  // @ts-expect-error the function returns another type than the step takes
   chain("function", [extract, transform, [scale, (previous) => String(previous.total)]]);
 });
 
@@ -106,7 +106,7 @@ test("the first step of a chain may have properties beside it, or a function of 
   chain("unknown", [[extract, { source: "db", sauce: "db" }], transform]);
   // @ts-expect-error properties cannot be merged into a number
   chain("scalar", [[scale, { by: 2 }]]);
-  // @ts-expect-error the function gives what the first task does not take
+  // @ts-expect-error the function returns another type than the first task takes
   chain("function", [[extract, (order: { database: string }) => ({ sauce: order.database })], transform]);
 });
 

@@ -9,7 +9,7 @@ import { didYouMean } from "../define/checks.ts";
 import { whyOf } from "./load-failure.ts";
 import { importModule } from "./load-module.ts";
 
-/** The same durations as everywhere else, refused with the same words. */
+/** The durations that are allowed everywhere else; a refusal has the same words. */
 const duration = z.custom<Duration>().superRefine((value, context) => {
   try {
     parseDuration(value, "the value");
@@ -18,7 +18,7 @@ const duration = z.custom<Duration>().superRefine((value, context) => {
   }
 });
 
-/** Refused with the same words as in code. */
+/** The policies that code may give; a refusal has the same words. */
 const policies = z.custom<Record<string, TaskPolicy>>().superRefine((value, context) => {
   try {
     checkPolicies(value);
@@ -43,7 +43,7 @@ const file = z.strictObject({
     .optional(),
 });
 
-/** What `task-backend.config.{ts,mts,js,mjs,cjs,json,yaml,yml}` may hold. */
+/** The content of `task-backend.config.{ts,mts,js,mjs,cjs,json,yaml,yml}`. */
 export interface ConfigFile {
   /** Like `TASK_BACKEND_TYPE`. */
   type?: string;
@@ -65,7 +65,7 @@ export function defineConfig(config: ConfigFile): ConfigFile {
 
 const EXTENSIONS = ["ts", "mts", "cts", "js", "mjs", "cjs", "json", "yaml", "yml"];
 
-/** A configuration file as it was read, and the path for messages. */
+/** The content of a configuration file, and its path for messages. */
 export interface ReadFile {
   readonly config: z.infer<typeof file>;
   readonly source: string;
@@ -118,7 +118,7 @@ async function contentOf(source: string, root: string): Promise<unknown> {
   throw new ConfigurationError(`The configuration file ${source} has no default export; write "export default defineConfig({ … })".`);
 }
 
-/** The error of the parser is no cause: it quotes the text. */
+/** Throws without a cause: the parser's error quotes the text. */
 function parseJson(source: string): unknown {
   const text = readFileSync(source, "utf8").replace(/^\uFEFF/, "");
   const wrong = jsonError(text);
@@ -138,7 +138,7 @@ function jsonError(text: string): string | undefined {
   }
 }
 
-/** Not every error of the parser says where: then it is the first character with which the text before it has the same error. */
+/** The position of an error. Some errors have none: it is then the first character with which the text before it has the same error. */
 function offsetOf(error: string, text: string): number {
   const [, position] = / at position (\d+)/.exec(error) ?? [];
   if (position !== undefined) return Number(position);
@@ -161,7 +161,7 @@ async function parseYaml(source: string): Promise<unknown> {
   throw new ConfigurationError(`The configuration file ${source}:${line}:${col} is no YAML: ${whyOf(error)}.`);
 }
 
-/** The first thing that is wrong, with the known names where a name is. */
+/** The first issue of a schema, with the known keys when a key is unknown. */
 function issueText(error: z.ZodError): string {
   const issue = error.issues[0] as z.core.$ZodIssue;
   const where = issue.path.join(".") || "top level";

@@ -217,7 +217,7 @@ test("getBackend() without arguments is one for the process, until it is closed"
   }
 });
 
-/** Not an engine: takes down what core would send to one. */
+/** A fake engine that records what core would send to one. */
 function recorder(requests: RunRequest[]): Adapter {
   const features = new Proxy({}, { get: () => "native" }) as never;
   return {

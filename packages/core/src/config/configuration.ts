@@ -23,7 +23,7 @@ export interface ConfigurationInput {
 }
 
 /**
- * Argument over environment over file. The one place where variables are read; a variable that is blank counts as unset.
+ * An argument goes before a variable, and a variable before the file. Variables are read only here; a blank one counts as unset.
  * @throws ConfigurationError naming the variable or file, the value and the remedy
  */
 export async function readConfiguration(
@@ -50,7 +50,7 @@ export async function readConfiguration(
   } as Configuration;
 }
 
-/** Its value is not shown: a URL may hold a password. */
+/** Messages do not show the value: a URL may hold a password. */
 function checkText(value: unknown, name: string): void {
   if (value === undefined || (typeof value === "string" && value.trim() !== "")) return;
   const what = typeof value === "string" ? "blank" : value === null ? "null" : `a ${typeof value}`;

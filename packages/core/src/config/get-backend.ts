@@ -6,16 +6,16 @@ import { readConfiguration, type ConfigurationInput } from "./configuration.ts";
 import { loadAdapter } from "./load-adapter.ts";
 import { withoutSecrets } from "./redact.ts";
 
-/** What `getBackend` takes; each is over its variable, and that over the configuration file. */
+/** The options of `getBackend`. Each goes before its variable, and the variable before the configuration file. */
 export interface GetBackendOptions extends BackendOptions, Pick<ConfigurationInput, "config"> {
-  /** Over `TASK_BACKEND_TYPE`: sqlite, bullmq, temporal, hatchet, or the name of an adapter package. */
+  /** Goes before `TASK_BACKEND_TYPE`: sqlite, bullmq, temporal, hatchet, or the name of an adapter package. */
   type?: string;
-  /** Over `TASK_BACKEND_URL`. */
+  /** Goes before `TASK_BACKEND_URL`. */
   url?: string;
   /** The adapter's own options. */
   options?: unknown;
   /**
-   * Makes the new backend the one that `getBackend()` without arguments gives in this process, until it is closed; refused
+   * Makes the new backend the one that `getBackend()` without arguments returns in this process, until it is closed. Refused
    * while there is another. Default false.
    */
   shared?: boolean;
@@ -23,7 +23,7 @@ export interface GetBackendOptions extends BackendOptions, Pick<ConfigurationInp
 
 const OPTIONS = ["type", "url", "options", "retention", "tasks", "config", "callTimeout", "log", "shared"];
 const SHARED = Symbol.for("task-backend.shared-backend");
-/** One for the process, whichever copy of the package made it. */
+/** The process has one shared backend, whichever copy of the package made it. */
 const holder = globalThis as { [SHARED]?: Promise<TaskBackend> | undefined };
 
 /**
@@ -47,7 +47,7 @@ export async function getBackend(options?: GetBackendOptions): Promise<TaskBacke
   return (holder[SHARED] = share(options));
 }
 
-/** A backend that makes room for the next when it could not be had, and when it is closed. */
+/** Makes the shared backend. Its place is free again when it cannot connect and when it is closed. */
 function share(options: GetBackendOptions): Promise<TaskBackend> {
   const free = (): void => {
     if (holder[SHARED] === sharing) holder[SHARED] = undefined;

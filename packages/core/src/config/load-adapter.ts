@@ -15,7 +15,7 @@ const KNOWN: Readonly<Record<string, string>> = {
   temporal: "@task-backend/temporal",
   hatchet: "@task-backend/hatchet",
 };
-/** What people call an engine that has another name here. */
+/** Other names that people use for an engine, and its name here. */
 const CALLED: Readonly<Record<string, string>> = {
   redis: "bullmq",
   rediss: "bullmq",
@@ -63,7 +63,7 @@ async function load(name: string, { type, typeFrom, root }: Configuration): Prom
     throw new ConfigurationError(
       Object.hasOwn(KNOWN, type)
         ? `Task backend "${type}" (from ${typeFrom}) needs a package that is not installed: npm install ${name}`
-        : // Not to be installed on the advice of a message: what has that name may be a stranger's.
+        : // No advice to install: a package of that name may be a stranger's.
           `Unknown task backend "${type}" (from ${typeFrom}).${suggestion(type)} ${typeNames()} Nothing of that name is installed in ${root}.`,
       { cause },
     );

@@ -16,8 +16,8 @@ export interface LoadedModule {
 
 /**
  * Loads definitions from the exports of modules, TypeScript included.
- * @param names files, folders of them by glob (`"./tasks/**.ts"`), or packages that export tasks; what exists under exactly
- * the name that is given is no glob, so that folders may be named `(group)` or `[slug]`
+ * @param names files, folders of them by glob (`"./tasks/**.ts"`), or packages that export tasks; a name that exists as it is
+ * given is no glob, so that folders may be named `(group)` or `[slug]`
  * @param root relative paths and packages are resolved from here
  * @throws ConfigurationError for a name that leads to no module, a module that fails to load, or one without definitions
  */
@@ -40,7 +40,7 @@ async function expand(name: string, root: string): Promise<string[]> {
   return files.sort().map((file) => `./${relative(root, file)}`);
 }
 
-/** The folders in front of a pattern that exist under exactly those names, and what is left of it. */
+/** Splits a pattern into the folders at its start that exist under exactly those names, and the rest. */
 function split(name: string, root: string): { readonly folder: string; readonly pattern: string } {
   const parts = name.split("/");
   let known = 0;
@@ -64,7 +64,7 @@ async function load(source: string, root: string): Promise<Definition[]> {
   return [...definitions];
 }
 
-/** Never to install what has that name: it may well be a typing error, and a stranger's package. */
+/** The advice is never to install a package of that name: the name may be a typing error, and the package a stranger's. */
 function remedyFor(source: string, root: string): string {
   const path = resolve(root, source);
   if (isFolder(path)) return `it is a folder: give its modules, such as "${source.replace(/[/\\]+$/, "")}/*.ts"`;

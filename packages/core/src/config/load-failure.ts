@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { createJiti } from "jiti";
 import { toErrorRecord } from "../values/error-record.ts";
 
-/** Of this package: a frame there says nothing of the application. */
+/** The folder of this package: a stack frame in it says nothing about the application. */
 const OWN_FOLDER = folderWith("package.json", dirname(fileURLToPath(import.meta.url)));
 
 /**
@@ -25,7 +25,7 @@ export function whyOf(thrown: unknown): string {
     .replace(/\s*\n\s*/g, " ");
 }
 
-/** Of the frames of a stack, the innermost in code of the application. */
+/** The place in a stack that is innermost in the application's code. */
 function placeIn(stack: string): string | undefined {
   for (const [, place = ""] of stack.matchAll(/^\s+at (?:.*?[ (])?((?:file:\/\/|\/|[A-Za-z]:\\)[^\n]*?:\d+:\d+)\)?$/gm)) {
     const path = place.replace(/^(file:.*)(:\d+:\d+)$/, (_, url: string, at: string) => fileURLToPath(url) + at);
@@ -34,10 +34,10 @@ function placeIn(stack: string): string | undefined {
   return undefined;
 }
 
-/** Node keeps to itself where it stopped reading a module of JavaScript, so it is read once more. */
+/** The place of a syntax error in a JavaScript module. Node does not tell it, so the file is parsed once more. */
 function placeOfSyntaxError(file: string): string | undefined {
   const answer = createJiti(file, { fsCache: false }).transform({ source: readFileSync(file, "utf8"), filename: file, async: true });
-  // It does not throw, but gives code that would.
+  // Jiti does not throw; it returns code that would.
   const [, line, column] = /^exports\.__JITI_ERROR__ = .*?"line":(\d+),"column":(\d+)/.exec(answer) ?? [];
   return line === undefined ? undefined : `${file}:${line}:${column}`;
 }

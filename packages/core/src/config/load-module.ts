@@ -5,7 +5,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { createJiti } from "jiti";
 import { whereOf, whyOf } from "./load-failure.ts";
 
-/** What Node's own `import` asks the exports of a package for. */
+/** The conditions under which Node's own `import` reads the exports of a package. */
 const CONDITIONS = ["node", "import", "module-sync", "node-addons"];
 const CODE = /\.[cm]?[jt]sx?$/;
 const TYPESCRIPT = /\.([cm]?ts|tsx)$/;
@@ -15,10 +15,10 @@ export function isPath(name: string): boolean {
   return /^\.{1,2}([/\\]|$)/.test(name) || isAbsolute(name);
 }
 
-/** There is no such file or package; the message says what to do. What else goes wrong while a module loads is thrown as a `LoadFailure`. */
+/** There is no such file or package; the message says what to do. Any other error while a module loads is a `LoadFailure`. */
 export class MissingModule extends Error {}
 
-/** A module is there and cannot be loaded: one line with the place, where it is known. */
+/** A module exists and cannot be loaded. The message is one line, with the place where it is known. */
 class LoadFailure extends Error {}
 
 /**
@@ -50,7 +50,7 @@ function existing(path: string): string {
   throw new MissingModule(folder ? `${path} is a folder.` : `There is no file ${path}.`);
 }
 
-/** From the application, or from beside this package for hoisted and global installations. */
+/** Resolves a name from the application, or from this package's folder for hoisted and global installations. */
 function resolveAsImport(name: string, root: string): string | undefined {
   if (isBuiltin(name)) return undefined;
   for (const from of [join(root, "package.json"), fileURLToPath(import.meta.url)]) {
@@ -58,7 +58,7 @@ function resolveAsImport(name: string, root: string): string | undefined {
       return fileURLToPath(createJiti(from).esmResolve(name, { conditions: [...CONDITIONS, ...ownConditions()] }));
     } catch (cause) {
       const folder = packageFolder(name, dirname(from));
-      // The package is there, and what it exports is not what was asked for: to install it again would not help.
+      // The package is there and does not export this name: installing it again would not help.
       if (folder !== undefined)
         throw new LoadFailure(`the package in ${folder} has nothing to import as "${name}": ${whyOf(cause)}`, { cause });
     }
@@ -66,7 +66,7 @@ function resolveAsImport(name: string, root: string): string | undefined {
   return undefined;
 }
 
-/** Where packages are not in folders of node_modules, only the loader of CommonJS is told of them. */
+/** Where packages are not in folders of node_modules, only the CommonJS loader can find them. */
 function resolveAsRequire(name: string, root: string): string | undefined {
   if (isBuiltin(name)) return undefined;
   try {
@@ -85,7 +85,7 @@ function packageFolder(name: string, from: string): string | undefined {
   }
 }
 
-/** Those that Node was started with: `--conditions=NAME`, `-C NAME`. */
+/** The conditions that Node was started with: `--conditions=NAME`, `-C NAME`. */
 function ownConditions(): string[] {
   const options = [process.env["NODE_OPTIONS"] ?? "", ...process.execArgv].join(" ");
   return [...options.matchAll(/(?:^|\s)(?:--conditions|-C)[= ]([^\s"]+)/g)].map(([, name = ""]) => name);

@@ -1,36 +1,36 @@
 import { inspect } from "node:util";
 
-/** Stands where something was that may be a secret. */
+/** Stands in place of a text that may be secret. */
 const HIDDEN = "[hidden]";
-/** A shorter text is no secret worth the name, and would be found in the midst of words. */
+/** A shorter text is hardly a secret, and would be found inside words. */
 const MIN_SECRET_LENGTH = 4;
 const MAX_DEPTH = 4;
 
 /**
- * A URL fit to be shown: no user, password, query or fragment, which may all hold secrets. Where it cannot be told what of
- * a text is secret, because no parser takes it or an unescaped character in a password misleads one, all of that is hidden.
+ * A URL fit to be shown: without user, password, query and fragment, which may all hold secrets. The whole text is hidden when it
+ * is uncertain which part is secret: no parser takes it, or an unescaped character in a password misleads one.
  */
 export function redactUrl(url: string): string {
   const text = url.trim();
   if (isPlace(text)) return text;
   const [, scheme = "", rest = ""] = /^([a-z][a-z0-9+.-]*:(?:\/\/)?)?(.*)$/is.exec(text) ?? [];
   const shown = rest.replace(/[?#].*$/s, "");
-  // A path, which has no user in front of it.
+  // This is a path, with no user in front of it.
   if (/^(sqlite|file):(\/\/)?$/i.test(scheme)) return scheme + shown;
   if (!scheme.endsWith("//")) return HIDDEN;
-  // The last "@" stands before the host, whatever a password holds; one behind a "?" or "#" may be of the password or of the query.
+  // The last "@" stands before the host, whatever a password holds. One after a "?" or "#" may belong to the password or to the query.
   const place = shown.slice(shown.lastIndexOf("@") + 1);
   const certain = !rest.slice(shown.length).includes("@") && (shown.includes("@") || URL.canParse(text));
   return scheme + (certain && isPlace(place) ? place : HIDDEN);
 }
 
-/** Hosts with their ports, and the path behind them. */
+/** Whether a text is only hosts with their ports, and a path after them. */
 function isPlace(text: string): boolean {
   return /^[\w.-]*(:\d{1,5})?(,[\w.-]+(:\d{1,5})?)*(\/[^@]*)?$|^\[[\da-f:.]+\](:\d{1,5})?(\/[^@]*)?$/i.test(text);
 }
 
 /**
- * The same error, without the secrets of a URL: neither in its own texts, nor in its causes, nor in what else hangs on it.
+ * The same error, with the secrets of a URL removed from its texts, its causes and its other properties.
  * Clients and parsers quote what they were given.
  */
 export function withoutSecrets<T>(error: T, url: string | undefined): T {
@@ -39,7 +39,7 @@ export function withoutSecrets<T>(error: T, url: string | undefined): T {
   return error;
 }
 
-/** What of a URL must not be shown, as given and decoded, the longest first. */
+/** The secret parts of a URL, as given and decoded, the longest first. */
 function secretsOf(url: string): string[] {
   const credentials = /^[^@]*?\/\/(.*)@/s.exec(url)?.[1] ?? /^(.*)@/s.exec(url)?.[1] ?? "";
   const password = credentials.slice(credentials.indexOf(":") + 1);
@@ -71,7 +71,7 @@ function clean(value: unknown, secrets: readonly string[], seen: Set<object>, de
     if (typeof held === "string") {
       if (holdsAny(held, secrets)) replace(value, key, without(held, secrets));
     } else if (held instanceof Error || Array.isArray(held)) clean(held, secrets, seen, depth + 1);
-    // The options of a client, or a socket: it may belong to somebody, so the error lets go of it instead of changing it.
+    // This may be the options of a client, or a socket, which others use: the error's property is replaced, and the object stays unchanged.
     else if (holdsAny(printed(held), secrets)) replace(value, key, HIDDEN);
   }
 }
@@ -89,7 +89,7 @@ function replace(holder: object, key: string, text: string): void {
     const enumerable = Object.getOwnPropertyDescriptor(holder, key)?.enumerable ?? false;
     Object.defineProperty(holder, key, { value: text, enumerable, writable: true, configurable: true });
   } catch {
-    // It is frozen: what cannot be changed is left to whoever froze it.
+    // The object is frozen and stays as it is.
   }
 }
 

@@ -11,40 +11,40 @@ type Missing<Previous, Next> = {
   [K in keyof Next as K extends keyof Previous ? (Previous[K] extends Next[K] ? never : K) : K]: Next[K];
 } & Partial<Next>;
 
-/** What may stand beside a task: properties merged over an object, or a function of the previous output. */
+/** The second item of a step: properties merged over the previous output, or a function of the previous output. */
 type Bridge<Previous, Next> =
   ((previous: Previous) => Next) | (Previous extends object ? (Next extends object ? Missing<Previous, Next> : never) : never);
 
 type Step<Previous, In, Out> = Runnable<Previous, Out> | readonly [task: Runnable<In, Out>, input: Bridge<Previous, NoInfer<In>>];
 
-/** What may stand beside the first task: properties merged over the input of the chain, or a function of that. */
+/** The second item of the first step: properties merged over the chain's input, or a function of the chain's input. */
 type FirstBridge<In> = ((input: never) => In) | (In extends object ? Partial<In> : never);
 
-/** No property that the first task does not take. */
+/** Forbids properties that the first task does not take. */
 type OnlyKnown<In, B> = B extends (input: never) => unknown ? unknown : { readonly [K in Exclude<keyof B, keyof In>]: never };
 
 type First<In, B, Out> = Runnable<In, Out> | readonly [task: Runnable<In, Out>, input: B & OnlyKnown<In, B>];
 
-/** The input of the chain: what its first task takes without the properties beside it, or what the function takes. */
+/** The input of the chain: the first task's input without the properties given beside it, or the function's argument. */
 type InputOf<In, B> = [B] extends [never] ? In : B extends (input: infer Given) => unknown ? Given : Rest<In, keyof B>;
 
 type Rest<In, K extends PropertyKey> = In extends unknown ? ([Exclude<keyof In, K>] extends [never] ? object | null : Omit<In, K>) : never;
 
 type AnyStep = Runnable<never, unknown> | readonly [task: Runnable<never, unknown>, input: object | ((previous: never) => unknown)];
 
-/** Where a chain runs, where that differs from the default. */
+/** The queue and the version of a chain. */
 export interface ChainOptions {
-  /** Of the chain itself; its steps keep theirs. Default: its first step's, where that names one. */
+  /** The queue of the chain itself; its steps keep theirs. Default: the queue of its first step, if that names one. */
   queue?: string;
   /** Default `"1"`. */
   version?: string;
 }
 
 /**
- * A workflow of steps in a row, each given the output of the one before.
+ * A workflow of steps in a row. Each step gets the output of the one before.
  * A step is a task (or `taskRef`, or workflow), `[task, extra]` to merge properties over the previous output,
- * or `[task, (previous) => input]`. Beside the first task stands what is merged over the input of the chain, or a function of it:
- * `[task, (input: Order) => …]`. Steps that do not fit each other do not compile.
+ * or `[task, (previous) => input]`. Properties beside the first task are merged over the input of the chain, and a function beside
+ * it gets that input: `[task, (input: Order) => …]`. Steps that do not fit each other do not compile.
  * A failing step settles the run, with `error.step` naming it; later ones never run.
  * @throws InvalidDefinitionError
  * @example
@@ -107,7 +107,7 @@ export function chain<I1, O1, I2, O2, I3, O3, I4, O4, I5, O5, I6, O6, I7, O7, I8
   ],
   options?: ChainOptions,
 ): WorkflowDefinition<InputOf<I1, B>, O8>;
-/** For rows that are longer or made at run time: every step takes and gives `T`. */
+/** For rows of steps that are longer or made at run time: every step takes and returns `T`. */
 export function chain<T>(name: string, steps: readonly Runnable<T, T>[], options?: ChainOptions): WorkflowDefinition<T, T>;
 export function chain(name: string, given: readonly AnyStep[], options: ChainOptions = {}): WorkflowDefinition {
   const where = `Chain ${show(name)}`;
@@ -129,7 +129,7 @@ export function chain(name: string, given: readonly AnyStep[], options: ChainOpt
   });
 }
 
-/** The options of a chain or a dag, whose name and handler the function itself gives. */
+/** Checks the options of a chain or a dag; their names and handlers are not among them. */
 export function checkCompositionOptions(options: ChainOptions, where: string): void {
   checkOptions(options, ["queue", "version"], `${where}: options`, InvalidDefinitionError);
 }

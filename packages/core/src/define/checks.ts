@@ -4,33 +4,33 @@ import type { Logger } from "../values/log.ts";
 import { isPlainObject, show } from "../values/show.ts";
 
 /*
- * The checks of all that enters, each in one place: a name is the same name in a definition, a submission, a step, a
- * worker's options and the operator's policy. What differs is the error: a definition is refused with
- * InvalidDefinitionError, an argument of a call with InvalidArgumentError.
+ * The checks of all values that users give, each in one place: a name has the same form in a definition, a submission, a step, a
+ * worker's options and the operator's policy. Only the error differs: a definition is refused with InvalidDefinitionError, an
+ * argument of a call with InvalidArgumentError.
  */
 
-/** The class of error that a refusal is. */
+/** The class of the error that a check throws. */
 export type Refusal = typeof InvalidDefinitionError | typeof InvalidArgumentError;
 
 const NAME = /^[^\s\p{Cc}\p{Cs}@,](?:[^\p{Cc}\p{Cs}@,]{0,198}[^\s\p{Cc}\p{Cs}@,])?$/u;
 const CONTROL = /\p{Cc}/u;
-/** With the flag u a pair is one character, so that only an unpaired half matches. */
+/** The flag u makes a pair one character, so that only an unpaired half matches. */
 const LONE_SURROGATE = /\p{Cs}/u;
 
-/** Of idempotency keys, names of signals and dedupeIds, in UTF-16 units. */
+/** The longest idempotency key, signal name or dedupeId, in UTF-16 units. */
 const MAX_KEY_LENGTH = 500;
-/** Of the name of a header. */
+/** The longest header name. */
 const MAX_HEADER_NAME_LENGTH = 200;
-/** Headers travel with every step that a run starts. */
+/** The largest headers of a run: they travel with every step that it starts. */
 const MAX_HEADER_BYTES = 16_384;
 
-/** The name of a task, workflow, queue or version: without what engines reserve. */
+/** Checks the name of a task, workflow, queue or version: it has no characters that engines reserve. */
 export function checkName(value: unknown, what: string, Refused: Refusal = InvalidDefinitionError): string {
   if (typeof value === "string" && NAME.test(value)) return value;
   throw new Refused(`${what} is ${show(value)}; give 1 to 200 characters without "@", commas, control characters or blanks at the ends.`);
 }
 
-/** An idempotency key, the name of a signal, a dedupeId: any text that every engine holds. */
+/** Checks an idempotency key, a signal name or a dedupeId: any text that every engine can store. */
 export function checkKey(value: unknown, what: string, Refused: Refusal = InvalidArgumentError): string {
   if (typeof value === "string" && value !== "" && value.length <= MAX_KEY_LENGTH && !value.includes("\0") && !LONE_SURROGATE.test(value))
     return value;
@@ -39,7 +39,7 @@ export function checkKey(value: unknown, what: string, Refused: Refusal = Invali
   );
 }
 
-/** Headers as they were given, without their total size: that counts once those of the workflow are beneath. */
+/** Checks the headers given, but not their total size: that is checked once they are merged over those of the workflow. */
 export function checkHeaders(value: unknown, where: string): Headers {
   if (value === undefined) return {};
   if (!isPlainObject(value)) throw new InvalidArgumentError(`The headers of ${where} are ${show(value)}; give an object of text by name.`);
@@ -63,7 +63,7 @@ export function checkHeadersSize(headers: Headers, where: string): void {
 }
 
 /**
- * Refuses what is no object of options, and options that do not exist: a misspelt one would leave its default in force without a word.
+ * Refuses a value that is not an options object, and unknown options: a misspelt option would silently leave its default in force.
  * @param known every option there is
  */
 export function checkOptions(value: unknown, known: readonly string[], where: string, Refused: Refusal): void {
@@ -76,7 +76,7 @@ export function checkOptions(value: unknown, known: readonly string[], where: st
   }
 }
 
-/** The log of a backend. */
+/** Checks the logger of a backend. */
 export function checkLogger(log: Logger | undefined): void {
   if (log === undefined) return;
   const missing = (["debug", "info", "warn", "error"] as const).filter((level) => typeof (log as Logger | null)?.[level] !== "function");
@@ -84,13 +84,13 @@ export function checkLogger(log: Logger | undefined): void {
   throw new InvalidArgumentError(`The log of a backend has no function ${missing.join(", ")}; give debug, info, warn and error.`);
 }
 
-/** Passed to the engine untouched, so only its form is known here. */
+/** Checks only the form of engine options: they are passed to the engine untouched. */
 export function checkNative<T extends object>(value: T | undefined, where: string, Refused: Refusal): T | undefined {
   if (value === undefined || isPlainObject(value)) return value;
   throw new Refused(`${where} is ${show(value)}; give an object with the options of each engine under its name.`);
 }
 
-/** The known word that a misspelt one most likely stands for. */
+/** The known word that a misspelt word most likely stands for. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
   const given = word.toLowerCase();
   const limit = Math.ceil(given.length / 2.5);
@@ -103,13 +103,13 @@ export function nearest(word: string, known: readonly string[]): string | undefi
   return best?.name;
 }
 
-/** ` Did you mean "retention"?`, to stand at the end of a sentence; nothing when no known word is like the given one. */
+/** ` Did you mean "retention"?`, for the end of a sentence; empty when no known word is similar. */
 export function didYouMean(word: string, known: readonly string[]): string {
   const similar = nearest(word, known);
   return similar === undefined ? "" : ` Did you mean "${similar}"?`;
 }
 
-/** Letters to insert, drop, replace or swap with their neighbour. */
+/** The number of letters to insert, drop, replace or swap with their neighbour. */
 function editsBetween(a: string, b: string): number {
   if (a.length > 50 || b.length > 50) return Number.POSITIVE_INFINITY;
   let [before, previous]: number[][] = [[], Array.from({ length: b.length + 1 }, (_, index) => index)];

@@ -15,10 +15,10 @@ type OutputsOf<T> = { readonly [K in keyof T]: OutputOf<T[K]> };
 export type DagNodes<In, T extends Tasks> = {
   readonly [K in keyof T]: {
     readonly task: T[K];
-    /** The nodes whose outputs it needs; it starts when all of them have completed. */
+    /** The nodes whose outputs this node needs; it starts when all of them have completed. */
     readonly after?: readonly (keyof T & string)[];
     /**
-     * Its input, from the outputs of the nodes in `after` and the input of the workflow.
+     * The node's input, computed from the outputs of the nodes in `after` and the input of the workflow.
      * Default: the input of the workflow without `after`; the output of a single node; otherwise an object of outputs by node.
      */
     readonly input?: (outputs: OutputsOf<T>, input: In) => InputOf<T[K]>;
@@ -26,8 +26,8 @@ export type DagNodes<In, T extends Tasks> = {
 };
 
 /**
- * A workflow of nodes that run as soon as what they come after has completed; independent nodes run in parallel.
- * Its output is an object of each node's output. When nodes fail, what depends on them never runs, the others finish,
+ * A workflow of nodes. A node runs as soon as the nodes in its `after` have completed; independent nodes run in parallel.
+ * Its output is an object of each node's output. When a node fails, the nodes that depend on it never run, the others finish,
  * and the run fails with `error.step` naming the node that failed first.
  * @throws InvalidDefinitionError for a cycle or an unknown node, naming them
  * @example
@@ -99,8 +99,8 @@ async function runGraph(workflow: WorkflowContext, graph: Graph, input: unknown)
 }
 
 /**
- * The outputs that a node's input may read. Reading that of any other node of the dag is a mistake that `undefined` would hide: it may
- * have run by then or not.
+ * The outputs that a node's input may read. Reading the output of any other node throws: a plain `undefined` would hide the mistake,
+ * because that node may have run by then or not.
  */
 function withGuards(outputs: Record<string, unknown>, dagName: string, node: string, names: readonly string[]): Record<string, unknown> {
   for (const other of names) {

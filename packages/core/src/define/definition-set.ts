@@ -17,18 +17,18 @@ import { nearest } from "./checks.ts";
 export class DefinitionSet {
   readonly #policies: Readonly<Record<string, TaskPolicy>>;
   readonly #entries = new Map<string, { given: Definition; definition: Definition; source: string }>();
-  /** What `apply` gave: the same for the same object, until something is added. */
+  /** The results of `apply`: the same for the same object, until a definition is added. */
   #applied = new WeakMap<object, Runnable<never, unknown>>();
 
-  /** @throws InvalidArgumentError for a policy that cannot be */
+  /** @throws InvalidArgumentError for an invalid policy */
   constructor(policies: Readonly<Record<string, TaskPolicy>> = {}) {
     checkPolicies(policies);
     this.#policies = policies;
   }
 
   /**
-   * Adds a definition; the same object twice is one.
-   * @param source where it came from, for the message: a file, or `register()`
+   * Adds a definition. Adding the same object again changes nothing.
+   * @param source where the definition came from, for the message: a file, or `register()`
    * @throws InvalidDefinitionError for another definition of the same name and version
    */
   add(given: Definition, source: string): void {
@@ -46,7 +46,7 @@ export class DefinitionSet {
     this.#applied = new WeakMap();
   }
 
-  /** The same definitions and policy; what is added to one later is not in the other. */
+  /** A copy with the same definitions and policies; later additions to one are not in the other. */
   copy(): DefinitionSet {
     const copy = new DefinitionSet(this.#policies);
     for (const [key, entry] of this.#entries) copy.#entries.set(key, entry);
@@ -54,8 +54,8 @@ export class DefinitionSet {
   }
 
   /**
-   * What is submitted or run as a step, with the operator's policy of its name over it. A ref becomes the definition that it
-   * names, where that is known here, unless it names another queue: the code that it means is elsewhere then.
+   * The definition to submit or run as a step, with the operator's policy for its name applied. A ref becomes the definition that it
+   * names, if that is known here. It stays a ref when it names another queue: its code is then elsewhere.
    */
   apply(given: Runnable<never, unknown>): Runnable<never, unknown> {
     const before = this.#applied.get(given);
@@ -76,14 +76,14 @@ export class DefinitionSet {
     return Object.hasOwn(this.#policies, name) ? this.#policies[name] : undefined;
   }
 
-  /** Names that have a policy and no definition here, each with the one that may have been meant. */
+  /** Names that have a policy and no definition here, each with the most similar defined name. */
   get unknownPolicies(): readonly { name: string; similar: string | undefined }[] {
     const names = this.all.map(({ name }) => name);
     const unknown = Object.keys(this.#policies).filter((name) => !names.includes(name));
     return unknown.map((name) => ({ name, similar: nearest(name, names) }));
   }
 
-  /** By name; of several versions of a workflow, the one registered last unless `version` is given. */
+  /** Finds a definition by name. Of several versions of a workflow it is the one registered last, unless `version` is given. */
   find(name: string, version?: string): Definition | undefined {
     return this.#byName(name, version)?.definition;
   }
@@ -107,7 +107,7 @@ function describe(value: unknown): string {
   return isBranded(value) ? `a ${value.kind}` : show(value);
 }
 
-/** @throws InvalidArgumentError naming the task and the option of a policy that cannot be */
+/** @throws InvalidArgumentError naming the task and the invalid option of its policy */
 export function checkPolicies(policies: Readonly<Record<string, TaskPolicy>>): void {
   if (!isPlainObject(policies)) throw new InvalidArgumentError(`tasks is ${show(policies)}; give an object of policies by task name.`);
   for (const [name, policy] of Object.entries(policies)) checkPolicy(policy, name);

@@ -12,13 +12,13 @@ import type { WorkflowContext } from "./workflow.ts";
 const DEFINITION = Symbol.for("task-backend.definition");
 
 /**
- * Something that can be submitted: takes `In`, settles with `Out`.
+ * Something that can be submitted: it takes `In` and settles with `Out`.
  * The two members that start with `~` exist for types only.
  */
 export interface Runnable<in In, out Out> {
   readonly kind: "task" | "workflow" | "ref";
   readonly name: string;
-  /** Absent on a ref that names none: that of the definition of this name, where the submitter or the worker has it, or "default". */
+  /** Absent on a ref without a queue: the definition of this name decides, if the submitter or the worker has it, else "default". */
   readonly queue?: string;
   readonly priority?: Priority;
   readonly native?: NativeOptions;
@@ -32,7 +32,7 @@ export interface TaskDefinition<in In = never, out Out = unknown> extends Runnab
   readonly queue: string;
   readonly schema?: Schema;
   readonly retry: RetryPolicy;
-  /** Per attempt, in milliseconds. Absent: none. */
+  /** The time limit of one attempt, in milliseconds. Absent: no limit. */
   readonly timeoutMs?: number;
   readonly handler: (input: never, context: TaskContext) => unknown;
 }
@@ -46,15 +46,15 @@ export interface WorkflowDefinition<in In = never, out Out = unknown> extends Ru
   readonly handler: (workflow: WorkflowContext, input: never) => unknown;
 }
 
-/** The name of a task or workflow whose code lives elsewhere, and its queue where that matters. Made by `taskRef`. */
+/** The name of a task or workflow whose code lives elsewhere, and optionally its queue. Made by `taskRef`. */
 export interface TaskRef<in In = never, out Out = unknown> extends Runnable<In, Out> {
   readonly kind: "ref";
 }
 
-/** What a worker can run. */
+/** A definition that a worker can run. */
 export type Definition = TaskDefinition | WorkflowDefinition;
 
-/** What an operator may set per task name, over the definition. */
+/** The policy that an operator may set for a task name. It goes before the definition. */
 export interface TaskPolicy {
   queue?: string;
   retry?: RetryOptions;
@@ -62,7 +62,7 @@ export interface TaskPolicy {
   priority?: Priority;
 }
 
-/** Marks an object as made by one of our functions, whichever copy of the package made it. */
+/** Marks an object as made by one of our functions. Every copy of the package recognises the mark. */
 export function brand<T extends object>(definition: T): T {
   return Object.freeze(Object.defineProperty(definition, DEFINITION, { value: true, enumerable: false }));
 }
@@ -77,13 +77,13 @@ export function isBranded(value: unknown): value is Runnable<never, unknown> {
   return typeof value === "object" && value !== null && Reflect.get(value, DEFINITION) === true;
 }
 
-/** `name` of a task, `name@version` of a workflow: what must be unique in a worker. */
+/** `name` of a task, `name@version` of a workflow. It must be unique in a worker. */
 export function definitionKey(definition: { kind: string; name: string; version?: string | undefined }): string {
   return definition.kind === "workflow" ? `${definition.name}@${definition.version}` : definition.name;
 }
 
 /**
- * Checks an operator's policy where it enters, before any task of its name is known.
+ * Checks an operator's policy when it is given, before any task of its name is known.
  * @throws InvalidArgumentError naming the task and the option
  */
 export function checkPolicy(policy: TaskPolicy, name: string): void {
@@ -96,8 +96,8 @@ export function checkPolicy(policy: TaskPolicy, name: string): void {
 }
 
 /**
- * A definition with the operator's policy over it: what the policy does not say stays as the definition says.
- * @throws InvalidArgumentError for a retry policy or timeout of a workflow, which has none
+ * A definition with the operator's policy applied: an option that the policy does not set stays as the definition sets it.
+ * @throws InvalidArgumentError for a retry policy or timeout of a workflow, which can have neither
  */
 export function withPolicy<D extends Runnable<never, unknown>>(definition: D, policy: TaskPolicy | undefined): D {
   if (!policy) return definition;

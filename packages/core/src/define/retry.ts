@@ -3,20 +3,20 @@ import { InvalidArgumentError } from "../values/errors.ts";
 import { show } from "../values/show.ts";
 import { checkOptions } from "./checks.ts";
 
-/** When a failed attempt is tried again. */
+/** When a failed attempt is retried. */
 export interface RetryOptions {
   /** How often a run may start, lost starts included. Default 3. */
   attempts?: number;
   backoff?: {
     /** `exponential`: `delay * factor ** (attempt - 1)`; `fixed`: `delay`. Default exponential. */
     type?: "exponential" | "fixed";
-    /** Before the second attempt. Default 1 s. */
+    /** The delay before the second attempt. Default 1 s. */
     delay?: Duration;
     /** From 1 to 1,000. Default 2. */
     factor?: number;
-    /** Default 1 min, or `delay` where that is longer. */
+    /** Default 1 min, or `delay` if that is longer. */
     maxDelay?: Duration;
-    /** Adds up to 25 %, never takes away. Default true. */
+    /** Adds up to 25 % to each delay and never shortens it. Default true. */
     jitter?: boolean;
   };
 }
@@ -38,8 +38,8 @@ const MAX_FACTOR = 1_000;
 const DEFAULTS: RetryPolicy = { attempts: 3, type: "exponential", delayMs: 1_000, factor: 2, maxDelayMs: 60_000, jitter: true };
 
 /**
- * The policy that the options give.
- * @param base what counts where they say nothing: the defaults, or the definition's own policy beneath the operator's
+ * Fills in a policy from the options.
+ * @param base supplies the values that the options leave out: the defaults, or the definition's own policy under the operator's
  * @throws InvalidArgumentError
  */
 export function parseRetry(options: RetryOptions | undefined, where: string, base: RetryPolicy = DEFAULTS): RetryPolicy {
@@ -63,15 +63,15 @@ function parseBackoff(backoff: NonNullable<RetryOptions["backoff"]>, where: stri
   }
   if (typeof jitter !== "boolean") throw new InvalidArgumentError(`${where}.jitter is ${show(jitter)}; give true or false.`);
   const delayMs = delay === undefined ? base.delayMs : parseDuration(delay, `${where}.delay`);
-  // A cap that was not given beside it must not cut the delay that was.
+  // A default cap must not cut a delay that was given.
   const capMs = delay === undefined ? base.maxDelayMs : Math.max(base.maxDelayMs, delayMs);
   const maxDelayMs = maxDelay === undefined ? capMs : parseDuration(maxDelay, `${where}.maxDelay`);
   return { type, delayMs, factor, maxDelayMs, jitter };
 }
 
-/** How long to wait after the failure of `attempt` (1 for the first), in milliseconds: a whole number, never more than a duration may be. */
+/** How long to wait after the failure of `attempt` (1 for the first), in whole milliseconds, never more than the longest duration. */
 export function backoffMs(policy: RetryPolicy, attempt: number, random: () => number = Math.random): number {
-  // The growth of no delay is none, however large: 0 times Infinity is not a number.
+  // A delay of 0 stays 0 with any factor: 0 times Infinity is not a number.
   const growth = policy.type === "fixed" || policy.delayMs === 0 ? 1 : policy.factor ** (attempt - 1);
   const capped = Math.min(policy.delayMs * growth, policy.maxDelayMs);
   return Math.min(Math.ceil(policy.jitter ? capped * (1 + JITTER * random()) : capped), MAX_DURATION_MS);

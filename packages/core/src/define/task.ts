@@ -11,13 +11,13 @@ import { parseRetry, type RetryOptions } from "./retry.ts";
 import type { Schema } from "./schema.ts";
 import { show } from "../values/show.ts";
 
-/** What a handler is given beside its input. */
+/** The second argument of a handler. */
 export interface TaskContext {
-  /** Of the run. */
+  /** The id of the run. */
   readonly id: string;
   readonly name: string;
   readonly queue: string;
-  /** 1 for the first. */
+  /** The number of this attempt: 1 for the first. */
   readonly attempt: number;
   readonly maxAttempts: number;
   /** Aborted on timeout, cancellation, worker stop and loss of the run; `reason` is the matching error. */
@@ -26,24 +26,24 @@ export interface TaskContext {
   /** Carries the run's id, name and attempt. */
   readonly log: Logger;
   /**
-   * Replaces the progress that `getResult` shows, with any JSON.
+   * Replaces the progress that `getResult` shows. Any JSON value is allowed.
    * @throws InvalidPayloadError, PayloadTooLargeError
    */
   progress(value: unknown): void;
 }
 
-/** What every kind of definition has. */
+/** The options of every kind of definition. */
 interface CommonOptions {
-  /** Unique among the definitions of a worker. */
+  /** The name, unique among the definitions of a worker. */
   name: string;
-  /** Default: as a step that of its workflow, else `"normal"`. A submission may say otherwise. */
+  /** Default: the priority of its workflow when it runs as a step, else `"normal"`. A submission may override it. */
   priority?: Priority;
   /** Passed to the engine untouched. Portable code needs none. */
   native?: NativeOptions;
 }
 
 interface RefOptions extends CommonOptions {
-  /** Default: that of the definition of this name, where it is known, else `"default"`. */
+  /** Default: the queue of the definition of this name, if that is known, else `"default"`. */
   queue?: string;
 }
 
@@ -52,12 +52,12 @@ interface TaskOptions extends CommonOptions {
   queue?: string;
   /** Default: 3 attempts, exponential from 1 s, factor 2, at most 1 min, up to 25 % added. */
   retry?: RetryOptions;
-  /** Of one attempt; its signal is aborted then. Default: none. */
+  /** The time limit of one attempt; `ctx.signal` is aborted when it has passed. Default: no limit. */
   timeout?: Duration;
 }
 
 /**
- * Defines a task. Has no side effects: a worker runs it once it is registered or loaded.
+ * Defines a task. Has no side effects: a worker can run it once it is registered or loaded.
  * @throws InvalidDefinitionError, InvalidArgumentError
  * @example
  * export const resize = defineTask({
@@ -93,8 +93,8 @@ export function defineTask(options: TaskOptions & { input?: Schema | undefined; 
 }
 
 /**
- * Names a task or workflow whose code lives elsewhere, so that it can be submitted and be a step. Without a queue it goes to that
- * of the definition of this name, where the backend that submits it, or the worker that runs the workflow, has one.
+ * Names a task or workflow whose code lives elsewhere, so that it can be submitted and be a step. Without a queue it uses the queue
+ * of the definition of this name, if the backend that submits it, or the worker that runs the workflow, has one.
  * @throws InvalidDefinitionError, InvalidArgumentError
  * @example
  * export const load = taskRef<Rows, Loaded>({ name: "load_data", queue: "warehouse" });
@@ -112,13 +112,13 @@ export function taskRef<In = unknown, Out = unknown>(options: RefOptions): TaskR
 /** The options that every kind of definition has. */
 export const COMMON: readonly string[] = ["name", "queue", "priority", "native"];
 
-/** How messages name what is being defined. */
+/** The name of a definition in messages. */
 export function whereOf(kind: "task" | "workflow" | "taskRef", options: { name?: unknown } | null | undefined): string {
   const Kind = kind === "taskRef" ? kind : `${kind[0]?.toUpperCase()}${kind.slice(1)}`;
   return typeof options?.name === "string" ? `${Kind} ${show(options.name)}` : `The definition of a ${kind}`;
 }
 
-/** The name, priority and engine options of any definition, checked. */
+/** Checks the name, priority and engine options of any definition. */
 export function commonOf(options: CommonOptions, where: string): { name: string; priority?: Priority; native?: NativeOptions } {
   const { priority } = options;
   const native = checkNative(options.native, `${where}: native`, InvalidDefinitionError);
@@ -133,7 +133,7 @@ export function queueOf({ queue = "default" }: { queue?: string }, where: string
   return checkName(queue, `${where}: queue`);
 }
 
-/** The schema and the handler of a definition, checked. */
+/** Checks the schema and the handler of a definition. */
 export function codeOf<H>(
   options: { input?: Schema | undefined; handler: H },
   where: string,

@@ -10,22 +10,22 @@ import type { Priority } from "../values/priority.ts";
 import type { Schema } from "./schema.ts";
 import { codeOf, COMMON, commonOf, queueOf, whereOf } from "./task.ts";
 
-/** How a step is run, where that differs from its definition. */
+/** Options of a step that differ from its definition. */
 export interface StepOptions {
   queue?: string;
-  /** Default: that of the definition, where it says one, else that of the workflow's run. */
+  /** Default: the priority of the definition if it has one, else the priority of the workflow's run. */
   priority?: Priority;
-  /** Over the workflow's own headers. */
+  /** Merged over the workflow's own headers. */
   headers?: Headers;
 }
 
 /**
- * What a workflow may touch. The function is run again from the top after a crash, and each call below then returns
- * what it returned before; so between these calls it must decide the same way each time: no clock, no randomness,
- * no I/O of its own.
+ * The functions that a workflow uses. After a crash the workflow function is run again from the top, and each call below then
+ * returns what it returned before. So between these calls the function must decide the same way each time: no clock, no
+ * randomness, no I/O of its own.
  */
 export interface WorkflowContext {
-  /** Of the run. */
+  /** The id of the run. */
   readonly id: string;
   readonly name: string;
   readonly version: string;
@@ -37,16 +37,16 @@ export interface WorkflowContext {
    * Rejects with TaskFailedError, TaskTimedOutError or TaskCancelledError; InvalidPayloadError when the input is not JSON.
    */
   run<In, Out>(task: Runnable<In, Out>, input: NoInfer<In>, options?: StepOptions): Promise<Out>;
-  /** Never early; survives every worker being down. */
+  /** Resolves after the duration, never early; it survives every worker being down. */
   sleep(duration: Duration): Promise<void>;
   /**
-   * The payload of the next signal of this name, also of one that was sent before.
+   * Resolves with the payload of the next signal of this name, including one that was sent before.
    * Rejects with WaitTimeoutError when `timeout` passes first.
    */
   waitForSignal<T = Json>(name: string, options?: { timeout?: Duration }): Promise<T>;
-  /** Milliseconds since 1970: the recorded time of what happened last. The same at each replay. */
+  /** Milliseconds since 1970: the recorded time of the latest event. The same at each replay. */
   now(): number;
-  /** From 0 to 1, seeded by the run's id. The same at each replay. */
+  /** A number from 0 to 1, seeded by the run's id. The same at each replay. */
   random(): number;
 }
 
@@ -64,9 +64,9 @@ export function checkWait(signal: string, options: { timeout?: Duration }): void
 }
 
 interface WorkflowOptions {
-  /** Unique, with its version, among the definitions of a worker. */
+  /** The name; with the version it is unique among the definitions of a worker. */
   name: string;
-  /** Change it when the steps change while runs are in flight: a run stays on the version it began with. Default `"1"`. */
+  /** Change it when the steps change while runs are in flight: a run stays on the version it started with. Default `"1"`. */
   version?: string;
   /** Default `"default"`. */
   queue?: string;

@@ -1,7 +1,7 @@
 import { parseDuration, type Duration } from "../values/duration.ts";
 import { ConfigurationError } from "../values/errors.ts";
 
-/** As much of a zod object schema as is needed, whichever copy of zod made it. */
+/** The part of a zod object schema that is needed here, from any copy of zod. */
 interface OptionsSchema<T> {
   readonly shape: object;
   safeParse(value: unknown):
@@ -13,9 +13,9 @@ interface OptionsSchema<T> {
 }
 
 /**
- * The options of an adapter, checked.
- * @param engine how users know it: `bullmq`
- * @throws ConfigurationError naming the option, and those that there are
+ * Checks the options of an adapter.
+ * @param engine the name that users know: `bullmq`
+ * @throws ConfigurationError naming the invalid option and the known options
  */
 export function parseAdapterOptions<T>(engine: string, schema: OptionsSchema<T>, options: unknown): T {
   const parsed = schema.safeParse(options ?? {});

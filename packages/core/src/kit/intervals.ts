@@ -1,7 +1,7 @@
 import type { Logger } from "../values/log.ts";
 import { describeThrown } from "../values/error-record.ts";
 
-/** What an adapter's worker does every so often: renew its lease, prune, look for what is lost. */
+/** The periodic work of an adapter's worker: renewing its lease, pruning, looking for lost runs. */
 export class Intervals {
   readonly #log: Logger;
   readonly #timers = new Set<NodeJS.Timeout>();
@@ -11,7 +11,7 @@ export class Intervals {
     this.#log = log;
   }
 
-  /** Repeats `work`, never twice at a time. What it throws is logged, and does not end it. Nothing after `stop()`. */
+  /** Repeats `work`, never twice at a time. An error is logged and does not end the repetition. After `stop()` nothing is started. */
   every(ms: number, what: string, work: () => unknown): void {
     if (this.#stopped) return;
     let atWork = false;
@@ -26,7 +26,7 @@ export class Intervals {
     this.#timers.add(timer);
   }
 
-  /** What is under way ends by itself. */
+  /** Starts nothing more; work that is under way ends by itself. */
   stop(): void {
     this.#stopped = true;
     for (const timer of this.#timers) clearInterval(timer);

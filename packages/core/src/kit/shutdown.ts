@@ -1,13 +1,13 @@
 import { MAX_TIMER_MS } from "../values/duration.ts";
 
 export interface ShutdownSteps {
-  /** Ends the attempts that are under way, with the reason `"shutdown"`: the grace period is over. */
+  /** Ends the attempts that are under way with the reason `"shutdown"`: the grace period is over. */
   abort(): void;
-  /** Waits until nothing is under way, then frees what the worker has. Called once. */
+  /** Waits until nothing is under way, then frees the worker's resources. Called once. */
   finish(): Promise<void>;
 }
 
-/** The stop of a worker: no new claims, a grace period for what runs, then the abort. A later call may shorten the grace period. */
+/** The stop of a worker: no new claims, a grace period for running attempts, then the abort. A later call may shorten the grace period. */
 export class Shutdown {
   readonly #steps: ShutdownSteps;
   #timer: NodeJS.Timeout | undefined;
@@ -19,18 +19,18 @@ export class Shutdown {
     this.#steps = steps;
   }
 
-  /** Whether the worker takes no more runs. */
+  /** Whether the worker has stopped claiming runs. */
   get stopping(): boolean {
     return this.#stopped !== undefined;
   }
 
-  /** Whether the grace period is over: what begins now must be aborted as well. */
+  /** Whether the grace period is over: an attempt that starts now must be aborted as well. */
   get aborting(): boolean {
     return this.#aborting;
   }
 
   stop(graceMs: number): Promise<void> {
-    // A timer that is set now would outlive the worker.
+    // A timer set now would outlive the worker.
     if (this.#finished && this.#stopped) return this.#stopped;
     clearTimeout(this.#timer);
     const abort = (): void => {
@@ -38,7 +38,7 @@ export class Shutdown {
       this.#steps.abort();
     };
     if (graceMs > 0) this.#timer = setTimeout(abort, Math.min(graceMs, MAX_TIMER_MS));
-    // Set before the steps run: they ask whether the worker is stopping.
+    // This is set before the steps run: they ask whether the worker is stopping.
     this.#stopped ??= Promise.resolve()
       .then(() => this.#steps.finish())
       .finally(() => {

@@ -7,23 +7,23 @@ const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 30_000;
 
 export interface OutcomeOptions<T> {
-  /** For the log: `run "…" of "resize"`. */
+  /** The run in log messages: `run "…" of "resize"`. */
   readonly what: string;
   readonly log: Logger;
-  /** Carries the decision out, in one step that is fenced by the owner. */
+  /** Carries out the decision, in one step that is fenced by the owner. */
   write(decision: Decision): Promise<T>;
-  /** Whether the decision still matters: false when the run is another worker's, or has been settled by somebody else. */
+  /** Whether the decision still matters: false when another worker owns the run, or it has been settled by somebody else. */
   isWanted(decision: Decision): boolean;
-  /** Whether the worker stops trying: its lease runs out, and the run goes to another. */
+  /** Whether the worker stops trying: its lease expires, and another worker gets the run. */
   givesUp(): boolean;
-  /** The record of a failure instead, when the store refused what it was given and would do so again; undefined when it is away. */
+  /** The failure to store instead when the store refused the outcome and would refuse it again; undefined when it is unreachable. */
   refusal(error: unknown): ErrorRecord | undefined;
 }
 
 /**
- * Writes what came of an attempt, for as long as the run is this worker's: trouble with the store must not lose an outcome.
- * What the store refuses is not away: a failure that says so takes its place, at once.
- * @returns undefined when the outcome is nobody's any more
+ * Stores the outcome of an attempt, for as long as this worker owns the run: trouble with the store must not lose an outcome.
+ * When the store refuses the outcome, a failure that says so is stored in its place at once.
+ * @returns undefined when the outcome no longer matters
  */
 export async function storeOutcome<T>(decided: Decision, options: OutcomeOptions<T>): Promise<T | undefined> {
   const { what, log } = options;
@@ -40,7 +40,7 @@ export async function storeOutcome<T>(decided: Decision, options: OutcomeOptions
       }
       if (options.givesUp()) return undefined;
       await pause(pauseMs);
-      // Even the small one is refused: whoever did that may undo it, and nothing is gained by asking twice a second.
+      // The store refuses the failure too. The reason may pass, and asking twice a second gains nothing.
       if (refusal) pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
     }
   }

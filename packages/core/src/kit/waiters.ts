@@ -5,12 +5,12 @@ interface Waiter<T> {
   reject(error: unknown): void;
 }
 
-/** Those who wait for runs to settle, by the run's id. One stream of the engine serves all of them. */
+/** The callers that wait for runs to settle, by the run's id. One stream of the engine serves all of them. */
 export class Waiters<T> {
   readonly #waiters = new Map<RunId, Set<Waiter<T>>>();
   readonly #onChange: (waiting: boolean) => void;
 
-  /** @param onChange told whether anybody waits, when that changes: to keep the process alive, or a poll going */
+  /** @param onChange called when the first caller starts to wait and when the last stops: to keep the process alive, or a poll going */
   constructor(onChange: (waiting: boolean) => void = () => {}) {
     this.#onChange = onChange;
   }
@@ -19,7 +19,7 @@ export class Waiters<T> {
     return this.#waiters.size;
   }
 
-  /** The runs that are waited for. */
+  /** The runs that callers wait for. */
   get ids(): readonly RunId[] {
     return [...this.#waiters.keys()];
   }
@@ -28,7 +28,7 @@ export class Waiters<T> {
     return this.#waiters.has(id);
   }
 
-  /** Resolves with what `settle` gives; rejects with the reason of the signal. */
+  /** Resolves with the value that `settle` gives; rejects with the reason of the signal. */
   follow(id: RunId, signal: AbortSignal | undefined): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason as Error);
@@ -57,7 +57,7 @@ export class Waiters<T> {
     for (const waiter of waiters) waiter.resolve(value);
   }
 
-  /** Rejects those who wait for this run: it cannot be read. */
+  /** Rejects the callers that wait for this run: it cannot be read. */
   fail(id: RunId, error: unknown): void {
     const waiters = this.#waiters.get(id);
     if (!waiters) return;

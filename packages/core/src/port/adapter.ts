@@ -3,27 +3,27 @@ import type { Capabilities } from "./capabilities.ts";
 import type { RunId, RunRecord, RunRequest, Settlement, SignalRequest, SubmitOutcome } from "./runs.ts";
 import type { WorkerHandle, WorkerRequest, WorkerRuntime } from "./workers.ts";
 
-/** One engine. A method that cannot reach it rejects with BackendUnavailableError; core bounds the time of each call. */
+/** One engine. A method that cannot reach it rejects with BackendUnavailableError; core limits the time of each call. */
 export interface Adapter {
-  /** Connects, once; later calls of other methods need it. Answers with what was observed on the server. */
+  /** Connects once, before any other method is called. Resolves with the capabilities observed on the server. */
   connect(signal: AbortSignal): Promise<Capabilities>;
   /** Resolves when the engine has durably accepted each run, per item and in order. Needs no worker. */
   submit(runs: readonly RunRequest[]): Promise<readonly SubmitOutcome[]>;
-  /** Undefined for unknown ids and for records past the retention. */
+  /** Resolves with undefined for unknown ids and for records past the retention. */
   get(id: RunId): Promise<RunRecord | undefined>;
   /** Resolves when the run is settled. One shared stream for all waits, no poll per run. Undefined when the id is unknown. */
   wait(id: RunId, signal: AbortSignal | undefined): Promise<Settlement | undefined>;
-  /** `requested` also when it took effect at once; `settled` when there was nothing left to cancel. */
+  /** `requested` also when the run was cancelled at once; `settled` when the run had already settled. */
   cancel(id: RunId): Promise<"requested" | "settled" | "unknown">;
-  /** Keeps the signal for the workflow, in order, once per `dedupeId`. */
+  /** Stores the signal for the workflow, in order, once per `dedupeId`. */
   signal(id: RunId, request: SignalRequest): Promise<"accepted" | "settled" | "unknown" | "not-a-workflow">;
   /** Resolves once the worker is claiming. */
   startWorker(request: WorkerRequest, runtime: WorkerRuntime): Promise<WorkerHandle>;
-  /** Frees everything; pending waits reject. */
+  /** Frees all resources; pending waits reject. */
   close(): Promise<void>;
 }
 
-/** What every adapter package exports as `createAdapter`. Reads its engine's customary variables from `env`. */
+/** The function that every adapter package exports as `createAdapter`. Reads its engine's customary variables from `env`. */
 export type CreateAdapter = (context: AdapterContext) => Adapter | Promise<Adapter>;
 
 export interface AdapterContext {

@@ -6,7 +6,7 @@
  */
 export type Level = "native" | "emulated" | "approximate" | "unsupported";
 
-/** What an engine may have or lack. Each line says what a user loses where it is `approximate` or `unsupported`. */
+/** The features an engine may have or lack. Each line says what a user loses when it is `approximate` or `unsupported`. */
 export const FEATURES = [
   /** Starts that are lost with their worker count as attempts (rule 2). Approximate: a task that kills its worker starts more often. */
   "lostStarts",
@@ -51,27 +51,27 @@ export const FEATURES = [
 export type Feature = (typeof FEATURES)[number];
 
 export interface Capabilities {
-  /** Shown to people and in errors: `sqlite`. */
+  /** The engine's name in messages and errors: `sqlite`. */
   readonly engine: string;
-  /** Of the engine, as observed. */
+  /** The engine's version, as observed. */
   readonly version: string;
-  /** Where it is, without secrets: a path, or host and port. */
+  /** The engine's place, without secrets: a path, or host and port. */
   readonly where: string;
   readonly features: Readonly<Record<Feature, Level>>;
   readonly limits: {
     /** UTF-8 bytes of JSON: inputs, outputs, progress, signal payloads. */
     readonly maxPayloadBytes: number;
-    /** Of one workflow's records. Absent: no limit. */
+    /** The largest journal of one workflow run, in bytes. Absent: no limit. */
     readonly maxJournalBytes?: number;
-    /** How many of the five priorities are told apart. */
+    /** How many of the five priorities the engine distinguishes. */
     readonly priorityLevels: number;
     /** How long settled records are kept. */
     readonly retentionMs: number;
-    /** At most this long after a worker died, another takes its runs. */
+    /** After a worker has died, another takes its runs within this time. */
     readonly recoveryMs: number;
-    /** At most this late a delay, retry or sleep comes. */
+    /** A delay, retry or sleep is at most this late. */
     readonly timerLatenessMs: number;
-    /** At most this long after a run is ready and a worker has a slot free for it, it starts (rule 29). */
+    /** A run that is ready starts within this time once a worker has a free slot for it (rule 29). */
     readonly dispatchMs: number;
   };
 }

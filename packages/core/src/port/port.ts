@@ -1,8 +1,8 @@
 /*
- * The adapter port: all that an engine's package implements, and all that it is given.
+ * The adapter port: everything that an engine's package implements, and everything that it is given.
  *
- * Core has already validated, filled in defaults and refused what the capabilities do not cover before it calls an
- * adapter; every value here is plain and serialisable. Outcomes are decisions that the engine carries out.
+ * Before core calls an adapter it has validated the values, filled in defaults and refused what the capabilities do not cover.
+ * Every value here is plain and serialisable. Outcomes are decisions that the engine carries out.
  */
 
 export * from "./adapter.ts";

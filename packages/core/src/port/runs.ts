@@ -32,13 +32,13 @@ export interface RunRequest {
   readonly runAtMs?: number;
   readonly idempotencyKey?: string;
   readonly native?: unknown;
-  /** Absent when the run is known by name only; never registers over a definition that exists. */
+  /** Absent when only the run's name is known; never replaces a definition that exists. */
   readonly definition?: DefinitionSpec;
 }
 
 export type SubmitOutcome = { readonly id: RunId; readonly deduplicated: boolean } | { readonly error: TaskBackendError };
 
-/** Where a run is: `scheduled` for later, `pending` in its queue, … ; the last four are settled. */
+/** The state of a run: `scheduled` for later, `pending` in its queue, … ; the last four are settled. */
 export type RunStatus = "scheduled" | "pending" | "running" | "retrying" | "completed" | "failed" | "cancelled" | "timed_out";
 
 export interface RunRecord {
@@ -46,21 +46,21 @@ export interface RunRecord {
   readonly name: string;
   readonly queue: string;
   readonly status: RunStatus;
-  /** Starts so far. */
+  /** The number of starts so far. */
   readonly attempts: number;
   readonly progress?: Json;
   readonly submittedAtMs: number;
   readonly startedAtMs?: number;
   readonly finishedAtMs?: number;
-  /** When completed. */
+  /** Present when the run completed. */
   readonly output?: Json;
-  /** When settled otherwise, and the last one while `retrying`. */
+  /** Present when the run settled otherwise; while `retrying` it is the error of the last attempt. */
   readonly error?: ErrorRecord;
 }
 
 export type FailedStatus = "failed" | "timed_out" | "cancelled";
 
-/** How a run ended, for those who wait for it. */
+/** How a run ended, for the callers that wait for it. */
 export type Settlement = Pick<RunRecord, "id" | "name" | "status" | "output" | "error">;
 
 export interface SignalRequest {

@@ -6,66 +6,66 @@ import type { DefinitionSpec, FailedStatus, RunId } from "./runs.ts";
 import type { Tick, TickResult } from "./workflows.ts";
 
 export interface WorkerRequest {
-  /** Unique enough to tell workers apart for an operator. */
+  /** A name by which an operator can tell workers apart. */
   readonly name: string;
   readonly queues: readonly string[];
-  /** Attempts at a time in all queues together; workflow ticks take no slot. */
+  /** The number of attempts at a time, in all queues together; workflow ticks take no slot. */
   readonly concurrency: number;
 }
 
 export interface WorkerHandle {
-  /** Whether it is connected and claiming. */
+  /** Whether the worker is connected and claiming. */
   healthy(): boolean;
-  /** No new claims; attempts get `graceMs`, then are aborted with `"shutdown"` and released uncharged. A later call may shorten it. */
+  /** Stops claiming. Attempts get `graceMs`, then are aborted with `"shutdown"` and released uncharged. A later call may shorten it. */
   stop(graceMs: number): Promise<void>;
 }
 
-/** Core's side of a worker: an adapter only calls it. */
+/** Core's side of a worker. An adapter calls it and does not implement it. */
 export interface WorkerRuntime {
-  /** What this worker can run. */
+  /** The definitions that this worker can run. */
   readonly definitions: readonly DefinitionSpec[];
   readonly log: Logger;
   /** Runs one attempt of a task. Never throws. */
   execute(attempt: Attempt): Promise<Decision>;
-  /** Takes one workflow further. Never throws; the same tick gets the same answer, on any worker. */
+  /** Executes one tick of a workflow run. Never throws; the same tick gets the same answer, on any worker. */
   advance(tick: Tick): Promise<TickResult>;
   /** Forgets a live workflow run. */
   evict(id: RunId): void;
   /**
-   * Calls back with the id of each live workflow run that ended, or asked for something, outside of a tick: because it waited for
-   * something that is not a `wf` call. The adapter asks for a tick of it soon, as after a signal, so that the run says so at once.
+   * Sets a listener for live workflow runs that ended, or made a call, outside of a tick, because they waited for something that is
+   * not a `wf` call. The adapter requests a tick of the run soon, as after a signal, so that the run reports it at once.
    */
   onStray(listener: (id: RunId) => void): void;
 }
 
-/** Why an adapter aborts an attempt: the user's cancel, the worker's stop, or another worker owning the run by now. */
+/** Why an adapter aborts an attempt: the user cancelled it, the worker stops, or another worker now owns the run. */
 export type AbortReason = "cancel" | "shutdown" | "lost";
 
 export interface Attempt {
   readonly id: RunId;
   readonly name: string;
   readonly queue: string;
-  /** 1 for the first; counts lost starts, not releases. */
+  /** The number of this attempt, 1 for the first. Lost starts count, releases do not. */
   readonly attempt: number;
   readonly input: Json;
   readonly headers: Headers;
-  /** Of the attempt before, if that one failed rather than got lost. */
+  /** The error of the previous attempt, if that one failed and was not lost. */
   readonly previousError?: ErrorRecord;
   /** A new one for each attempt; abort it to end the attempt. */
   readonly interruption: Interruption;
   /**
-   * For engines whose leases or locks run out: whether the run is this worker's still, asked in the moment before the handler begins. A
-   * process that was frozen since its claim may have lost it. Must not throw; false ends the attempt as a release.
+   * For engines whose leases or locks expire: whether this worker still owns the run. Core asks just before the handler starts, because
+   * a process that was frozen after its claim may have lost the run. Must not throw; false ends the attempt as a release.
    */
   holds?(): boolean | Promise<boolean>;
-  /** Must not throw; the last value wins. */
+  /** Stores the progress. Must not throw; the last value wins. */
   progress(value: Json): void;
 }
 
 export type Decision =
   | { readonly do: "complete"; readonly output: Json }
   | { readonly do: "retry"; readonly delayMs: number; readonly error: ErrorRecord }
-  /** `attempts`: what the record must say, when that is not the number of this attempt. */
+  /** `attempts`: the number of attempts to record, when it differs from the number of this attempt. */
   | { readonly do: "settle"; readonly status: FailedStatus; readonly error: ErrorRecord; readonly attempts?: number }
-  /** Released, uncharged. */
+  /** Releases the run, uncharged. */
   | { readonly do: "release"; readonly delayMs: number };

@@ -4,13 +4,13 @@ import type { Priority } from "../values/priority.ts";
 import type { FailedStatus, RunId, RunRequest } from "./runs.ts";
 
 /**
- * What has happened in a workflow run, in the order that every replay sees it.
- * `command` records what the function asked for; the others are handed to it one at a time.
+ * One event of a workflow run; the journal has them in the order that every replay sees.
+ * `command` records a call of the function; the others are handed to the function one at a time.
  */
 export type JournalEntry =
   | { readonly type: "command"; readonly n: number; readonly key: string }
   | { readonly type: "settled"; readonly n: number; readonly atMs: number; readonly outcome: StepOutcome }
-  /** A sleep is over, or the wait for a signal has timed out. `dueMs`: when it should have been; `atMs` where it is absent. */
+  /** A sleep is over, or the wait for a signal has timed out. `dueMs`: when it was due; absent when that is `atMs`. */
   | { readonly type: "fired"; readonly n: number; readonly atMs: number; readonly dueMs?: number }
   | { readonly type: "signal"; readonly name: string; readonly payload: Json; readonly atMs: number }
   | { readonly type: "cancel"; readonly atMs: number };
@@ -18,7 +18,7 @@ export type JournalEntry =
 export type StepOutcome =
   { readonly status: "completed"; readonly output: Json } | { readonly status: FailedStatus; readonly error: ErrorRecord };
 
-/** A workflow's run, as a worker holds it for a tick. */
+/** A workflow's run as a worker holds it for a tick. */
 export interface WorkflowRun {
   readonly id: RunId;
   readonly name: string;
@@ -26,39 +26,39 @@ export interface WorkflowRun {
   readonly queue: string;
   readonly input: Json;
   readonly headers: Headers;
-  /** What its steps inherit. Absent: normal. */
+  /** The priority that its steps inherit. Absent: normal. */
   readonly priority?: Priority;
   readonly startedAtMs: number;
 }
 
 export interface Tick extends WorkflowRun {
-  /** The journal from entry `from` on. */
+  /** The entries of the journal from number `from` on. */
   readonly entries: readonly JournalEntry[];
   readonly from: number;
-  /** Entries that an earlier tick has already acted on: logs stay silent before it. */
+  /** The number of entries that an earlier tick has acted on: logs stay silent before it. */
   readonly seen: number;
-  /** Commands already carried out: those numbered below it are not answered again. */
+  /** The number of commands already carried out: commands with a lower number are not returned again. */
   readonly commandsSeen: number;
-  /** How often in a row this run answered `retry`. */
+  /** The number of consecutive `retry` answers of this run. */
   readonly retries: number;
 }
 
 export type TickResult =
-  /** Those numbered >= `tick.commandsSeen`. */
+  /** The commands numbered `tick.commandsSeen` and above. */
   | { readonly do: "wait"; readonly commands: readonly Command[] }
   | { readonly do: "complete"; readonly output: Json }
   | { readonly do: "settle"; readonly status: "failed" | "cancelled"; readonly error: ErrorRecord }
-  /** Ask again later, or on a worker with other code; adds nothing to the journal. */
+  /** Repeat the tick later, or on a worker with other code; nothing is added to the journal. */
   | { readonly do: "retry"; readonly delayMs: number; readonly error: ErrorRecord }
   /**
-   * The run is not live here: ask again with the whole journal. With `signalsFirst`, in the order that the function of this name gives:
-   * the function was about to end over a signal that it has not seen.
+   * The run is not live here: repeat the tick with the whole journal. With `signalsFirst`, order it with the function `signalsFirst`,
+   * because the workflow was about to end without having seen a signal.
    */
   | { readonly do: "needJournal"; readonly signalsFirst?: boolean }
   /** This worker does not know the workflow or its version: release it. */
   | { readonly do: "release"; readonly delayMs: number };
 
-/** `key` goes into the journal as it is. `cancel` names the command whose run or timer is no longer wanted. */
+/** `key` goes into the journal as it is. `cancel` names the command whose run or timer is no longer needed. */
 export type Command = { readonly n: number; readonly key: string } & (
   | { readonly do: "run"; readonly run: RunRequest }
   | { readonly do: "sleep"; readonly untilMs: number }

@@ -13,15 +13,15 @@ export interface AdvanceOptions {
   readonly definitions: DefinitionSet;
   readonly check: PayloadCheck;
   readonly log: Logger;
-  /** How many live runs are kept; others are replayed when their next tick comes. Default 2,000. */
+  /** How many runs are kept live; others are replayed at their next tick. Default 2,000. */
   readonly maxLiveRuns?: number;
-  /** Called with the id of a run that went on outside of a tick. */
+  /** Called with the id of a run whose function went on outside of a tick. */
   readonly onStray?: (id: RunId) => void;
   /** Milliseconds since 1970. Default: the clock. */
   readonly now?: () => number;
 }
 
-/** Takes workflow runs further, one tick at a time. Knows nothing of any engine. */
+/** Executes the ticks of workflow runs. It knows nothing about any engine. */
 export interface Advance {
   readonly advance: (tick: Tick) => Promise<TickResult>;
   readonly evict: (id: RunId) => void;
@@ -33,9 +33,9 @@ export const RETRY_MAX_MS = 30_000;
 export function createAdvance(options: AdvanceOptions): Advance {
   const { definitions, check, log, maxLiveRuns = 2_000, now = Date.now, onStray = () => {} } = options;
   const live = new Lru<RunId, LiveRun>(maxLiveRuns);
-  /** Runs whose function went on outside of a tick: this code would do so again, and look healthy until then. */
+  /** Runs whose function went on outside of a tick. A replay with this code would do so again, and look healthy until then. */
   const strayed = new Lru<RunId, LiveRun>(maxLiveRuns);
-  /** A tick that is asked again while it is under way waits for it. */
+  /** The ticks under way. A second tick of the same run waits for the first. */
   const underWay = new Map<RunId, Promise<TickResult>>();
 
   const advance = (tick: Tick): Promise<TickResult> => {
@@ -69,7 +69,7 @@ export function createAdvance(options: AdvanceOptions): Advance {
       live.set(tick.id, run);
     }
     if (!run || run.position < tick.from || run.position > tick.from + tick.entries.length) return { do: "needJournal" };
-    // What was fed by a tick whose answer got lost is not fed again.
+    // Entries that an earlier tick fed are not fed again, even if the answer of that tick was lost.
     const skip = run.position - tick.from;
     await run.feed(tick.entries.slice(skip), run.position, tick.seen);
     const result = answer(run, tick);
@@ -78,14 +78,14 @@ export function createAdvance(options: AdvanceOptions): Advance {
   };
 
   const strays = (run: LiveRun, id: RunId): void => {
-    // One that was evicted, or has been answered for good, is nobody's any more.
+    // A run that was evicted, or whose last answer was given, is no longer live here.
     if (live.get(id) !== run) return;
     strayed.set(id, run);
     onStray(id);
   };
 
   const answer = (run: LiveRun, tick: Tick): TickResult => {
-    // A run that cannot go on here is fed no further: a cancellation behind that place counts all the same.
+    // A run with a fault is fed no further, so its cancellation is looked for in the entries that follow.
     if (run.fault) return halt(run.fault, run.cancelled || tick.entries.some(({ type }) => type === "cancel"), tick);
     if (run.ended && endsOverSignal(run, tick)) return { do: "needJournal", signalsFirst: true };
     if (run.ended) return settle(run, tick, run.ended);
@@ -104,7 +104,7 @@ export function createAdvance(options: AdvanceOptions): Advance {
     }
   };
 
-  /** A run that cannot go on with this code waits for other code, unless it was cancelled. */
+  /** Retries a run that cannot go on with this code, until a worker has other code. A cancelled run settles at once. */
   const halt = (error: ErrorRecord, isCancelled: boolean, tick: Tick): TickResult => {
     log.warn(error.message, { run: tick.id, workflow: tick.name, code: error.code });
     if (isCancelled) return cancelled(tick, error);
@@ -114,13 +114,13 @@ export function createAdvance(options: AdvanceOptions): Advance {
   return { advance, evict: (id) => live.delete(id) };
 }
 
-/** A signal that came before the completion is committed: the function is asked again, with it before the timers that it may overtake. */
+/** Whether the function ended without a signal that may overtake a timer: it then runs again, with the signal before that timer. */
 function endsOverSignal(run: LiveRun, tick: Tick): boolean {
   if (!run.missedSignal || run.cancelled) return false;
   return signalsFirst(tick.entries, Math.max(tick.seen - tick.from, 0)) !== tick.entries;
 }
 
-/** What went wrong after the cancellation: the cancellation itself did not. */
+/** The error thrown after the cancellation, if it is not the cancellation itself. */
 function cleanupFailure(thrown: unknown): ErrorRecord | undefined {
   return thrown instanceof TaskCancelledError ? undefined : toErrorRecord(thrown);
 }

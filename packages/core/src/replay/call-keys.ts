@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import type { Json } from "../values/json.ts";
 
 /*
- * The keys of a workflow's calls, as the journal records them: a call of a replay is the one on record when their keys are the same.
- * They are stored, so a form that has been written once is read for ever.
+ * The keys of a workflow's calls, as the journal records them. A call of a replay matches the recorded call when their keys are equal.
+ * Keys are stored, so every form that has ever been written must stay readable.
  */
 
 export function runKey(task: string, input: Json): string {
@@ -15,7 +15,7 @@ export function sleepKey(ms: number): string {
   return `sleep:${ms}`;
 }
 
-/** `newest`: made while a wait of an earlier round for the same signal is open, so that the next signal goes to this one. */
+/** `newest`: the wait was made while an older wait of an earlier round for the same signal was open; the next signal goes to it. */
 export function waitKey(signal: string, timeoutMs: number | undefined, newest = false): string {
   return `${newest ? "await-newest" : "await"}:${signal}:${timeoutMs ?? ""}`;
 }
@@ -24,7 +24,7 @@ export function cancelKey(n: number): string {
   return `cancel:${n}`;
 }
 
-/** What of a call is not as it was: its kind, its name, or the part that is told apart. */
+/** Says how a call differs from its record: in its kind, its name, or a part such as the input or timeout. */
 export function differenceOf(n: number, issued: string, recorded: string): string {
   const both = `call ${n} is ${describeCall(issued)}, on record is ${describeCall(recorded)}`;
   const [kind, ...parts] = issued.split(":");
@@ -40,7 +40,7 @@ function timeoutText(text: string | undefined): string {
   return text ? `${text} ms` : "none";
 }
 
-/** A call as people read it. */
+/** A call in words, for messages. */
 export function describeCall(key: string): string {
   const [kind, ...rest] = key.split(":");
   const name = rest.slice(0, -1).join(":");

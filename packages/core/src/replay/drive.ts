@@ -3,57 +3,57 @@ import { Lru } from "../values/lru.ts";
 import type { JournalEntry, RunId, TickResult, WorkerRuntime, WorkflowRun } from "../port/port.ts";
 import { signalsFirst } from "./signals-first.ts";
 
-/** The run that a worker holds for a tick. A store may add what it needs: its claim, the owner. */
+/** The run that a worker holds for a tick. A store may add its own properties: its claim, the owner. */
 export interface DrivenRun extends WorkflowRun {
-  /** Ticks in a row that ended with the loss of their worker. */
+  /** The number of consecutive ticks that ended with the loss of their worker. */
   readonly lostTicks?: number;
 }
 
-/** A workflow function that kills its worker each time must not go round for ever. */
+/** A workflow function that kills its worker each time must not be retried for ever. */
 const MAX_LOST_TICKS = 10;
 
-/** The journal as it stands, from an entry on. */
+/** The journal from one entry on. */
 export interface JournalSlice {
   readonly entries: readonly JournalEntry[];
-  /** Entries that the last committed tick had been given. */
+  /** The number of entries that the last committed tick had been given. */
   readonly seen: number;
-  /** Commands on record. */
+  /** The number of recorded commands. */
   readonly commandsSeen: number;
-  /** Answers `retry` in a row. */
+  /** The number of consecutive `retry` answers. */
   readonly retries: number;
-  /** Over what the claim says, where only the journal knows. */
+  /** Replaces the claim's value when only the journal knows it. */
   readonly startedAtMs?: number;
   readonly version?: string;
 }
 
 /**
- * Where an engine without durable workflows of its own keeps the journals.
+ * The journals of an engine that has no durable workflows of its own.
  * `"lost"` means that this worker no longer holds the run: nothing was written.
  */
 export interface JournalStore<Run extends DrivenRun = DrivenRun> {
-  /** Answers with entries `from` on, those that no committed tick has acted on included. */
+  /** Loads the entries from number `from` on, including those that no committed tick has acted on. */
   load(run: Run, from: number): Promise<JournalSlice | "lost">;
   /**
-   * Carries the answer out in one step: commands recorded and started, or the run settled, delayed or released.
-   * `seen` is how many entries the answer knows. `"more"`: others have come since, and this worker still holds the run; an answer that
-   * ends the run is not carried out then when a signal is among them, and one that waits is.
-   * @param reordered the entries that no earlier commit has acted on, in the order that this answer is based on, where that is not
-   *   the one they were loaded in: from now on it counts
+   * Carries out the answer in one step: records and starts its commands, or settles, delays or releases the run.
+   * `seen` is the number of entries that the answer takes into account. `"more"`: further entries have arrived, and this worker still
+   * holds the run. If a signal is among them, an answer that ends the run is not carried out; an answer that waits always is.
+   * @param reordered the entries that no earlier commit has acted on, in the order on which this answer is based, if that differs
+   *   from the loaded order: the journal keeps this order from now on
    */
   commit(run: Run, seen: number, result: Answer, reordered?: readonly JournalEntry[]): Promise<"done" | "more" | "lost">;
 }
 
-/** What a store carries out. */
+/** An answer that a store carries out. */
 export type Answer = Exclude<TickResult, { do: "needJournal" }>;
 
-/** Whether an answer is not carried out over a signal that has come since: a run that was cancelled ends as it is. */
+/** Whether a newer signal stops this answer from being carried out; it does not stop the end of a cancelled run. */
 export function endsOverSignals(answer: Answer): boolean {
   return answer.do === "complete" || (answer.do === "settle" && answer.status === "failed");
 }
 
 /**
  * Drives `advance` over a journal store: takes one claimed run as far as it goes.
- * Remembers how far each live run was fed, so that a tick reads only what is new.
+ * It remembers how far each live run was fed, so that a tick reads only new entries.
  */
 export function createDrive<Run extends DrivenRun>(
   runtime: WorkerRuntime,
@@ -89,10 +89,10 @@ export function createDrive<Run extends DrivenRun>(
       else positions.delete(id);
       if (outcome === "done") return result;
       ordered = false;
-      // What ended over a signal is not live any more.
+      // A run that ended without seeing a signal is no longer live.
       from = result.do === "wait" ? seen : 0;
     }
-    // Another worker may have taken the run further in a way that this one has not seen.
+    // Another worker may have taken the run further since.
     positions.delete(id);
     runtime.evict(id);
     return "lost";

@@ -17,7 +17,7 @@ import { inRun } from "../work/run-scope.ts";
 import { cancelKey, describeCall, differenceOf, runKey, sleepKey, waitKey } from "./call-keys.ts";
 import { seededRandom } from "./random.ts";
 
-/** What a command does, before it is numbered. Distributes over the union. */
+/** A command before it is numbered. Distributes over the union. */
 type Operation<C = Command> = C extends unknown ? Omit<C, "n" | "key"> : never;
 
 /** A call of the function that has no outcome yet. */
@@ -25,7 +25,7 @@ interface Pending {
   readonly kind: "run" | "sleep" | "await";
   readonly name: string;
   readonly timeoutMs?: number;
-  /** Of a wait that goes before those of earlier rounds: the round it was made in. */
+  /** The round in which the wait was made, if it goes before the waits of earlier rounds. */
   readonly newestOf?: number;
   /** How many entries had been handed to the function when it made the call. */
   readonly round: number;
@@ -38,20 +38,20 @@ export interface LiveRunContext {
   readonly check: PayloadCheck;
   readonly log: Logger;
   readonly now: () => number;
-  /** Called when the function goes on outside of a tick, which only something that is not a wf call can bring about. */
+  /** Called when the function goes on outside of a tick. That happens only after it waited for something that is not a wf call. */
   readonly onStray: () => void;
 }
 
 /**
  * A workflow function in flight. It is fed journal entries; the function's calls become numbered commands.
- * A call that the journal already knows is only compared with its record.
+ * A call that the journal already holds is only compared with its record.
  */
 export class LiveRun {
-  /** Entries fed so far. */
+  /** The number of entries fed so far. */
   position = 0;
   /** Set when the function has ended. */
   ended: { readonly output: unknown } | { readonly thrown: unknown } | undefined;
-  /** Set when the function asked for something else than the record. The run can then not go on here. */
+  /** Set when the function made another call than the record has. The run then cannot go on here. */
   fault: ErrorRecord | undefined;
   cancelled = false;
   /** Set when a signal came after the function had ended. */
@@ -62,7 +62,7 @@ export class LiveRun {
   readonly #tick: Tick;
   readonly #pending = new Map<number, Pending>();
   readonly #signals = new Map<string, Json[]>();
-  /** Keys of the commands issued, by number, and of those on record. */
+  /** The keys of the issued commands, by number. `#recorded` has those of the journal. */
   readonly #issued: string[] = [];
   readonly #recorded: string[] = [];
   #commands: Command[] = [];
@@ -84,7 +84,7 @@ export class LiveRun {
     return this.#pending.size > 0;
   }
 
-  /** Hands the entries to the function, one at a time and in order, until it has nothing more to do with each. */
+  /** Hands the entries to the function in order; each one has its full effect before the next. */
   async feed(entries: readonly JournalEntry[], from: number, seen: number): Promise<void> {
     this.#feeding = true;
     for (const entry of entries) if (entry.type === "command") this.#record(entry.n, entry.key);
@@ -109,7 +109,7 @@ export class LiveRun {
     }
   }
 
-  /** The record has something that the function has not asked for: what it has done instead is named. */
+  /** Sets the fault for a recorded call that the function has not made; the message says what the function did instead. */
   #misses(recorded: string): void {
     const threw = this.ended !== undefined && "thrown" in this.ended;
     const instead = threw ? "has thrown instead" : this.ended ? "has ended" : "does not ask for it";
@@ -168,7 +168,7 @@ export class LiveRun {
     this.#stray(`it ${how} while the wf calls that it had made were pending, after waiting for something that is not a wf call`, cause);
   }
 
-  /** The function went on by itself: its next tick says so, and comes soon. */
+  /** Sets the fault for a function that went on outside of a tick, and asks for a tick soon to report it. */
   #stray(how: string, cause?: ErrorRecord): void {
     if (this.fault) return;
     this.#differs(how, cause);
@@ -185,7 +185,7 @@ export class LiveRun {
     return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
   }
 
-  // ---- what the function asks for ----
+  // ---- the calls of the function ----
 
   #run(task: Runnable<never, unknown>, given: unknown, options: StepOptions = {}): Promise<unknown> {
     if (!isBranded(task)) {
@@ -230,7 +230,7 @@ export class LiveRun {
       const timeoutMs = timeout === undefined ? undefined : parseDuration(timeout, `The timeout of wf.waitForSignal("${signal}")`);
       const kept = this.#signals.get(signal)?.shift();
       if (kept !== undefined) {
-        // Already here: recorded like any other wait, but there is nothing for the engine to time.
+        // The signal is already here. The wait is recorded like any other, but the engine has nothing to time.
         this.#issue(waitKey(signal, timeoutMs), { do: "await", signal });
         return Promise.resolve(kept);
       }
@@ -245,9 +245,9 @@ export class LiveRun {
   }
 
   /**
-   * Whether the wait that is made now goes before those that are open for the same signal. The older ones are most often losers of a
-   * race, which nobody listens to any more, and a signal for them would be lost. Waits of one round are served in the order that they
-   * were made in. A wait that was recorded before this rule existed stays in the order of then.
+   * Whether a new wait goes before the open waits for the same signal. The older waits are most often losers of a race, whose promises
+   * nobody awaits any more, and a signal for them would be lost. Waits of one round are served in the order in which they were made.
+   * A wait that was recorded before this rule existed keeps its recorded order.
    */
   #goesFirst(signal: string, timeoutMs: number | undefined): boolean {
     const older = [...this.#pending].find(([, call]) => call.kind === "await" && call.name === signal && call.round < this.#round);
@@ -294,7 +294,7 @@ export class LiveRun {
     this.fault ??= { ...errorRecord("NonDeterminismError", "NON_DETERMINISM", message, true), ...(cause && { cause }) };
   }
 
-  // ---- what the journal brings ----
+  // ---- the entries of the journal ----
 
   #deliver(entry: Exclude<JournalEntry, { type: "command" }>): void {
     this.#nowMs = Math.max(this.#nowMs, entry.atMs);
@@ -338,7 +338,7 @@ export class LiveRun {
     else this.#signals.set(name, [payload]);
   }
 
-  /** The open wait that the next signal of this name goes to: of the newest round, the first. */
+  /** The open wait that the next signal of this name goes to: the first one of the newest round. */
   #waitFor(name: string): [n: number, call: Pending] | undefined {
     let first: [number, Pending] | undefined;
     for (const [n, call] of this.#pending) {
@@ -349,7 +349,7 @@ export class LiveRun {
   }
 
   #cancel(): void {
-    // A function that has ended sees no cancellation: its outcome stands.
+    // A function that has ended is not cancelled: its outcome stands.
     if (this.cancelled || this.ended) return;
     this.cancelled = true;
     const calls = [...this.#pending];
@@ -368,13 +368,13 @@ function finish(call: Pending, outcome: StepOutcome): void {
   call.reject(replayed(new Failed(call.name, undefined, outcome.error), outcome.error.stack));
 }
 
-/** The same stack at each replay, wherever that is made: the recorded one, or none. */
+/** Gives an error the same stack at each replay: the recorded one, or none. */
 function replayed<E extends Error>(error: E, recorded?: string): E {
   error.stack = `${error.name}: ${error.message}${recorded === undefined ? "" : `\n    caused by ${recorded}`}`;
   return error;
 }
 
-/** A bad argument rejects like any failing call, and takes no number. */
+/** Turns a thrown error into a rejection: a bad argument rejects like any failing call, and takes no number. */
 function guard<T>(call: () => Promise<T>, step?: string): Promise<T> {
   try {
     return call();
@@ -387,7 +387,7 @@ function rejected<T>(thrown: unknown): Promise<T> {
   return quiet(Promise.reject(thrown as Error));
 }
 
-/** A loser of a race may reject when nobody looks any more; that must not end the process. */
+/** The loser of a race may reject when nobody awaits it any more; that must not end the process. */
 function quiet<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {});
   return promise;

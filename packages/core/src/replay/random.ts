@@ -1,4 +1,4 @@
-/** A small seeded generator (mulberry32 over an FNV-1a hash of the seed): from 0 to 1, the same row for the same seed. */
+/** A small seeded generator (mulberry32 over an FNV-1a hash of the seed): numbers from 0 to 1, in the same order for the same seed. */
 export function seededRandom(seed: string): () => number {
   let state = 2_166_136_261;
   for (let index = 0; index < seed.length; index++) state = Math.imul(state ^ seed.charCodeAt(index), 16_777_619);

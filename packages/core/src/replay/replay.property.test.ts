@@ -7,8 +7,8 @@ import { defineWorkflow, type WorkflowContext } from "../define/workflow.ts";
 import { simulate, type SimulationOptions } from "../testing/simulation.ts";
 
 /*
- * Random workflows, as data: a small language of what a workflow function may do, interpreted over `wf`. Each is run
- * under a random completion order, then again with a crash before every tick.
+ * Random workflows, as data: a small language of the calls that a workflow function may make, interpreted over `wf`. Each program
+ * runs under a random completion order, then again with a crash before every tick.
  */
 
 type Statement =
@@ -61,7 +61,7 @@ const { program } = fc.letrec<{ statement: Statement; program: Statement[] }>((t
   ),
 }));
 
-/** Runs a program; its trace is what the workflow returns, so any difference in what happened shows. */
+/** Runs a program. The workflow returns its trace, so that any difference in the events shows. */
 async function interpret(wf: WorkflowContext, statements: readonly Statement[], trace: string[]): Promise<string> {
   for (const statement of statements) await perform(wf, statement, trace);
   return `${statements.length} done`;
@@ -152,14 +152,14 @@ function countSignals(journal: readonly JournalEntry[]): void {
   }
 }
 
-/** Enough signals for any program; those that come before their wait are kept, those after the end are not needed. */
+/** Enough signals for any program. Early ones are kept until a wait, and those after the end are not needed. */
 const signals = Array.from({ length: 60 }, (_, index) => ({ name: SIGNALS[index % 2] as string, payload: `signal ${index}` }));
 
 function optionsOf(seed: number, cancelAt: number | undefined): SimulationOptions {
   return {
     seed,
     signals,
-    // No time is lost, so that also what the function was told of the time must be the same.
+    // No time is lost, so that the times that the function sees must be the same as well.
     downMs: 0,
     ...(cancelAt !== undefined && { cancelAt }),
     step: (name, input) => {
@@ -217,7 +217,7 @@ test("a crash before any tick changes nothing: same result, same record, no reco
   }
 }, 120_000);
 
-/** The same program, where every wait ends by itself: few signals come. */
+/** The same program with a timeout on every wait, because few signals come. */
 function withTimeouts(statements: readonly Statement[]): Statement[] {
   return statements.map((statement): Statement => {
     if (statement.kind === "signal") return { ...statement, timeoutMs: statement.timeoutMs ?? 2_000 };
@@ -267,7 +267,7 @@ test("code that differs from the record is told so, or was never asked before th
       const changed = workflowOf([{ kind: "step", label: "inserted", fails: false, caught: true }, ...statements]);
       const crashAt = 1 + (at % expected.ticks);
       const actual = await simulate(original, null, { ...options, crashAt, afterCrash: changed });
-      // Before the first tick nothing is on record, and the changed code is simply the code.
+      // Before the first tick nothing is recorded, so the changed code is no change.
       if (crashAt === 1) {
         expect(actual.result.do).not.toBe("retry");
         return;
@@ -300,6 +300,6 @@ test("code that asks for less than the record is told so", async () => {
     expect(result.error.code).toBe("NON_DETERMINISM");
     ways.add(result.error.message.replace(/^.*its record: | with input .*|, (and|which) .*$/g, ""));
   }
-  // Whichever of the two was done when the worker crashed.
+  // The message depends on which of the two calls was done when the worker crashed.
   expect([...ways].sort()).toEqual(["the record goes on with wf.run(b)", "the record has an outcome of call 1"]);
 });

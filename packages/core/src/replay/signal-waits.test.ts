@@ -9,7 +9,7 @@ import { createAdvance } from "./advance.ts";
 
 const rewrite = taskRef<number, number>({ name: "rewrite" });
 
-/** Waits for a decision in a race, again after each rejection: the losers of the rounds before stay open. */
+/** Waits for a decision in a race, again after each rejection; the losers of earlier rounds stay open. */
 async function review(wf: WorkflowContext): Promise<number> {
   const either = (names: string[]) => Promise.race(names.map((name) => wf.waitForSignal(name).then(() => name)));
   for (let draft = 1; ; draft = await wf.run(rewrite, draft)) {
@@ -17,7 +17,7 @@ async function review(wf: WorkflowContext): Promise<number> {
   }
 }
 
-/** One run of the function, and what happens to it: each event is one tick; the answers' commands are put on record. */
+/** One run of the function and its events: each event is one tick, and the commands of the answers are recorded. */
 function runOf(handler: (wf: WorkflowContext) => unknown) {
   const journal: JournalEntry[] = [];
   const warnings: string[] = [];

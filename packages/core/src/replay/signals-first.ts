@@ -1,15 +1,15 @@
 import type { JournalEntry } from "../port/port.ts";
 
 /**
- * A timer may be so late that a signal which came after its deadline overtakes it (rule 36): a worker acts on a deadline
- * a moment after it has passed. Beyond this, the deadline counts, whether a worker was up or not.
+ * A timer may be so late that a signal which came after its deadline overtakes it (rule 36): a worker acts on a deadline a moment
+ * after it has passed. Beyond this time the deadline counts, whether a worker was up or not.
  */
 const OVERTAKES_MS = 1_000;
 
 /**
- * The entries with each signal before the timers that fired no more than a moment before it came: for a function that was
- * about to end over a signal. Entries that a committed tick has acted on keep their places.
- * @param acted how many those are
+ * Orders each signal before the timers that fired no more than a moment before it came: for a function that was about to end
+ * without seeing a signal. Entries that a committed tick has acted on keep their places.
+ * @param acted the number of those entries
  * @returns the same array when nothing changes
  */
 export function signalsFirst(entries: readonly JournalEntry[], acted: number): readonly JournalEntry[] {

@@ -32,10 +32,10 @@ import { currentRun } from "../work/run-scope.ts";
 export interface SubmitOptions {
   queue?: string;
   priority?: Priority;
-  /** From now. Not together with `runAt`. */
+  /** A delay from now on. It excludes `runAt`. */
   delay?: Duration;
   runAt?: Date;
-  /** The same name, queue and key are one run for as long as its record is kept. */
+  /** Submissions with the same name, queue and key are one run for as long as its record is kept. */
   idempotencyKey?: string;
   headers?: Headers;
   /** Passed to the engine untouched. */
@@ -50,25 +50,25 @@ export interface Submission<In = never, Out = unknown> {
 }
 
 export interface BackendOptions {
-  /** Default: lines on standard error. */
+  /** Default: a logger that writes lines to standard error. */
   log?: Logger;
-  /** For each call to the engine. Default 10 s. The start of a worker, which loads more and connects anew, may take six times as long. */
+  /** The time limit of each call to the engine. Default 10 s. The start of a worker makes several calls and may take six times as long. */
   callTimeout?: Duration;
-  /** How long settled runs must be readable; more than the engine keeps is refused at connect. */
+  /** How long settled runs must be readable. Connecting is refused when the engine keeps them for less. */
   retention?: Duration;
-  /** The operator's policy by task name, over the definitions. */
+  /** The operator's policies by task name. They go before the definitions. */
   tasks?: Readonly<Record<string, TaskPolicy>>;
 }
 
 const CALL_TIMEOUT_MS = 10_000;
-/** A worker that starts on a busy machine makes several calls, and loads what it runs with. */
+/** The time limit of a worker's start, in calls: it makes several, and the machine may be busy. */
 const START_CALLS = 6;
-/** Of many runs submitted together, how many may take the time of one call. */
+/** When many runs are submitted together, each group of so many may take the time of one call. */
 const SUBMIT_AT_A_TIME = 100;
 
-/** Submits runs, reads them, and starts workers, on whichever engine is behind it. */
+/** Submits runs, reads them, and starts workers, on any engine. */
 export class TaskBackend implements AsyncDisposable {
-  /** Of the connected engine, as observed. */
+  /** The capabilities of the connected engine, as observed. */
   readonly capabilities: Capabilities;
   readonly #adapter: Adapter;
   readonly #check: PayloadCheck;
@@ -77,12 +77,12 @@ export class TaskBackend implements AsyncDisposable {
   readonly #definitions: DefinitionSet;
   readonly #workers = new Set<Worker>();
   readonly #onClose: () => void;
-  /** Workers that start or end in the background. */
+  /** Workers that are starting or stopping in the background. */
   readonly #starting = new Set<Promise<unknown>>();
-  /** Ends the waits that are open when the backend closes. */
+  /** Ends the open waits when the backend closes. */
   readonly #waits = new Set<(error: Error) => void>();
   #closing: Promise<void> | undefined;
-  /** Set once nothing may use the engine any more: until then the handlers that `close()` waits for may. */
+  /** Set once nothing may use the engine any more. The handlers that `close()` waits for may use it until then. */
   #closed = false;
 
   /** @internal Use `getBackend` or `createBackend`. */
@@ -97,7 +97,7 @@ export class TaskBackend implements AsyncDisposable {
   }
 
   /**
-   * Makes definitions known to `submit` by name, and to the workers started here.
+   * Makes definitions known by name to `submit`, and to the workers started here.
    * @throws InvalidDefinitionError for a second definition of the same name and version
    */
   register(...definitions: readonly Definition[]): this {
@@ -106,9 +106,9 @@ export class TaskBackend implements AsyncDisposable {
   }
 
   /**
-   * Registers what modules export: files, globs (`"./tasks/**"`), or packages of tasks. TypeScript is loaded as it is.
+   * Registers the exports of modules: files, globs (`"./tasks/**"`), or packages of tasks. TypeScript is loaded as it is.
    * @param root relative names and packages are resolved from here; default the working folder
-   * @returns what each module brought
+   * @returns the definitions that each module exported
    * @throws ConfigurationError, InvalidDefinitionError naming both files of a duplicate
    */
   async load(names: readonly string[], root: string = process.cwd()): Promise<LoadedModule[]> {
@@ -133,7 +133,7 @@ export class TaskBackend implements AsyncDisposable {
 
   /**
    * Submits in one go. Every item is validated before the first is sent.
-   * @throws SubmitManyError when the engine refused some; and what `submit` throws
+   * @throws SubmitManyError when the engine refused some; and the errors of `submit`
    */
   async submitMany<In, Out>(submissions: readonly Submission<In, Out>[]): Promise<Run<Out>[]> {
     if (!Array.isArray(submissions)) throw new InvalidArgumentError(`submitMany was given ${show(submissions)}; give an array.`);
@@ -154,8 +154,8 @@ export class TaskBackend implements AsyncDisposable {
   }
 
   /**
-   * A waiting run never runs; a running one gets its signal aborted; a settled one is unchanged.
-   * Resolves when the engine has the request; `output()` of the run tells when it took effect.
+   * Cancels a run: a waiting run never starts; a running one gets its signal aborted; a settled one is unchanged.
+   * Resolves when the engine has the request; `output()` of the run tells when the run is cancelled.
    * @throws RunNotFoundError, BackendUnavailableError
    */
   async cancel(id: string): Promise<void> {
@@ -181,7 +181,7 @@ export class TaskBackend implements AsyncDisposable {
   }
 
   /**
-   * A running worker in this process, for the queues of what is registered or those given.
+   * Starts a worker in this process, for the given queues or those of all registered definitions.
    * @throws InvalidArgumentError, UnsupportedCapabilityError, BackendUnavailableError
    */
   async startWorker(options: WorkerOptions = {}): Promise<Worker> {
@@ -215,7 +215,7 @@ export class TaskBackend implements AsyncDisposable {
 
   /**
    * Stops the workers started here, each within its grace period, and frees every resource. The handlers that are still running
-   * may use the backend until they end; every other call, and what waits for an output then, rejects with BackendClosedError.
+   * may use the backend until they end; every other call, and every open wait for an output, rejects with BackendClosedError.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -228,7 +228,7 @@ export class TaskBackend implements AsyncDisposable {
 
   async #close(): Promise<void> {
     this.#onClose();
-    // Of a start that never answers nothing is known: the adapter's own end is all that is left.
+    // The outcome of a start that never answers is unknown: only the adapter's own `close` can end it.
     while (this.#starting.size > 0) {
       const starting = Promise.allSettled(this.#starting);
       const late = new Error();
@@ -290,7 +290,7 @@ export class TaskBackend implements AsyncDisposable {
     return checked;
   }
 
-  /** What is submitted, with the operator's policy; by name, the definition if one is registered. */
+  /** The definition to submit, with the operator's policy; a name is looked up among the registered definitions. */
   #target(given: Runnable<never, unknown> | string): Runnable<never, unknown> {
     if (typeof given !== "string") {
       if (isBranded(given)) return this.#definitions.apply(given);
@@ -331,7 +331,7 @@ export class TaskBackend implements AsyncDisposable {
     return record;
   }
 
-  /** Bounds a call to the engine: it answers or rejects within the time, whatever its client does. */
+  /** Limits the time of a call to the engine: it resolves or rejects within the time, whatever the engine's client does. */
   async #call<T>(name: string, run: () => Promise<T>, times = 1): Promise<T> {
     this.#checkOpen(name);
     const { engine, where } = this.capabilities;
@@ -345,9 +345,9 @@ export class TaskBackend implements AsyncDisposable {
 }
 
 /**
- * A connected backend over an adapter that you made, for engines with options that no variable holds.
+ * Connects a backend over an adapter that you made, for engine options that no variable can hold.
  * @throws BackendUnavailableError when the engine does not answer in time
- * @throws UnsupportedCapabilityError when it keeps records for less than `retention`
+ * @throws UnsupportedCapabilityError when the engine keeps records for less than `retention`
  * @example
  * const backend = await createBackend(sqlite({ file: "tasks.db" }));
  */
@@ -379,7 +379,7 @@ function unavailable(engine: string, where: string | undefined, call: string, ti
 }
 
 function checkId(id: unknown): string {
-  // No engine gives an id with a null character, and some of their servers fail on one.
+  // No engine makes an id with a null character, and some servers fail on one.
   if (typeof id === "string" && id !== "" && !id.includes("\0")) return id;
   throw new InvalidArgumentError(`The id of a run is ${show(id)}; give the text that submit returned.`);
 }

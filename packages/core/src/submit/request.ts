@@ -8,7 +8,7 @@ import type { DefinitionSpec, RunRequest } from "../port/port.ts";
 import type { Headers, Json } from "../values/json.ts";
 import { parsePriority, type Priority } from "../values/priority.ts";
 
-/** What of a submission does not come from the definition. */
+/** The parts of a submission that do not come from the definition. */
 export interface RequestOptions {
   readonly queue?: string | undefined;
   readonly priority?: Priority | undefined;
@@ -27,7 +27,7 @@ export function specOf(definition: TaskDefinition | WorkflowDefinition): Definit
   };
 }
 
-/** The request for a new run, complete but for what only `submit` knows. */
+/** The request for a new run, without the parts that only `submit` knows. */
 export function runRequest(target: Runnable<never, unknown>, input: Json, options: RequestOptions): RunRequest {
   const { queue = target.queue ?? "default", priority = target.priority } = options;
   const definition = target.kind === "ref" ? undefined : (target as TaskDefinition | WorkflowDefinition);
@@ -46,7 +46,7 @@ export function runRequest(target: Runnable<never, unknown>, input: Json, option
 
 const SUBMIT_OPTIONS = ["queue", "priority", "delay", "runAt", "idempotencyKey", "headers", "native"];
 
-/** @throws InvalidArgumentError; the headers have a check of their own, which knows the engine */
+/** @throws InvalidArgumentError; the headers are checked elsewhere, with the engine's capabilities */
 export function checkSubmitOptions(options: SubmitOptions, name: string): void {
   checkOptions(options, SUBMIT_OPTIONS, `A submission of "${name}"`, InvalidArgumentError);
   const { queue, idempotencyKey, native } = options;
@@ -55,7 +55,7 @@ export function checkSubmitOptions(options: SubmitOptions, name: string): void {
   checkNative(native, `The native options of "${name}"`, InvalidArgumentError);
 }
 
-/** When a submission is due, in milliseconds since 1970; undefined when it is already. @throws InvalidArgumentError */
+/** When a submission is due, in milliseconds since 1970; undefined when it has no delay and no time. @throws InvalidArgumentError */
 export function runAtOf({ delay, runAt }: SubmitOptions, name: string): number | undefined {
   if (delay !== undefined && runAt !== undefined) throw new InvalidArgumentError(`"${name}" was given delay and runAt; give one of them.`);
   if (delay !== undefined) {

@@ -21,10 +21,10 @@ export function requireSupported(capabilities: Capabilities, request: RunRequest
   }
 }
 
-/** Turns a value into JSON that the connected engine holds. `what` names it in messages. */
+/** Turns a value into JSON that the connected engine can store. `what` names it in messages. */
 export type PayloadCheck = (value: unknown, what: string) => Json;
 
-/** The check of payloads of one engine: throws InvalidPayloadError, PayloadTooLargeError, UnsupportedCapabilityError. */
+/** The payload check of one engine: it throws InvalidPayloadError, PayloadTooLargeError, UnsupportedCapabilityError. */
 export function payloadCheck(capabilities: Capabilities): PayloadCheck {
   return (value, what) => {
     const json = toJson(value, what, capabilities.limits.maxPayloadBytes);
@@ -44,7 +44,7 @@ function requireText(capabilities: Capabilities, json: Json, what: string): void
     need("loneSurrogates", `the ${what} holds half a surrogate pair; encode it, in base64 for example`);
 }
 
-/** Makes error records of one engine storable: what it cannot hold in a text is replaced. */
+/** Makes error records storable on one engine: it replaces characters that the engine cannot store. */
 export function storableFor({ features }: Capabilities): (error: ErrorRecord) => ErrorRecord {
   const limits = {
     nullCharacters: features.nullCharacters !== "unsupported",

@@ -7,7 +7,7 @@ interface ResultBase {
   readonly id: string;
   readonly name: string;
   readonly queue: string;
-  /** Starts so far. */
+  /** The number of starts so far. */
   readonly attempts: number;
   readonly progress?: Json;
   readonly submittedAt: Date;
@@ -15,15 +15,15 @@ interface ResultBase {
   readonly finishedAt?: Date;
 }
 
-/** A run as it stands, told apart by `status`. */
+/** The state of a run, distinguished by `status`. */
 export type RunResult<Out = unknown> =
   | (ResultBase & { readonly status: "scheduled" | "pending" | "running" })
-  /** Waits for its next attempt; `error` is the last one's. */
+  /** The run waits for its next attempt; `error` is the error of the last one. */
   | (ResultBase & { readonly status: "retrying"; readonly error?: ErrorRecord })
   | (ResultBase & { readonly status: "completed"; readonly output: Out })
   | (ResultBase & { readonly status: "failed" | "cancelled" | "timed_out"; readonly error: ErrorRecord });
 
-/** The same, under the name that people look for who know tasks only. */
+/** Another name of `RunResult`, for people who use tasks only. */
 export type TaskResult<Out = unknown> = RunResult<Out>;
 
 export type TaskStatus = RunStatus;

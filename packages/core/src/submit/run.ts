@@ -7,7 +7,7 @@ import type { RunResult } from "./result.ts";
 
 /** How long to wait. */
 export interface WaitOptions {
-  /** Default: as long as it takes. */
+  /** Default: no limit. */
   timeout?: Duration;
   signal?: AbortSignal;
 }
@@ -17,7 +17,7 @@ export interface Run<Out = unknown> {
   readonly id: string;
   readonly name: string;
   readonly queue: string;
-  /** Whether this submission met an earlier one with the same idempotency key. */
+  /** Whether an earlier submission with the same idempotency key had made this run. */
   readonly deduplicated: boolean;
   /**
    * Waits until the run is settled.
@@ -26,7 +26,7 @@ export interface Run<Out = unknown> {
    * @throws RunNotFoundError, BackendUnavailableError
    */
   output(options?: WaitOptions): Promise<Out>;
-  /** The run as it stands. @throws RunNotFoundError, BackendUnavailableError */
+  /** The state of the run. @throws RunNotFoundError, BackendUnavailableError */
   result(): Promise<RunResult<Out>>;
   /** @throws RunNotFoundError, BackendUnavailableError */
   cancel(): Promise<void>;
@@ -35,13 +35,13 @@ export interface Run<Out = unknown> {
 }
 
 export interface SignalOptions {
-  /** Of signals with the same id for one run, the first counts. */
+  /** If several signals for one run have the same id, only the first counts. */
   dedupeId?: string;
 }
 
 type Wait = (id: string, timeoutMs: number | undefined, signal: AbortSignal | undefined) => Promise<unknown>;
 
-/** A class, because there is one for each submission: its methods are made once. */
+/** A class, because there is one object for each submission: its methods are made once. */
 class SubmittedRun<Out> implements Run<Out> {
   readonly id: string;
   readonly name: string;

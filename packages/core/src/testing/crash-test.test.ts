@@ -71,7 +71,7 @@ test("two at once have a clock each, other code has the real one, and Date is No
       name,
       handler: async (wf) => {
         for (let i = 0; i < 5; i++) await wf.sleep("1m");
-        // A clock that is not asked for a decision is no mistake.
+        // Reading the clock without deciding by it is no mistake.
         seen.push(Date.now(), new Date().getTime(), Date.parse(Date()));
       },
     });

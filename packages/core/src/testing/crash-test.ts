@@ -12,37 +12,37 @@ import { simulate, type Simulation, type SimulationOptions } from "./simulation.
 import { withClocks } from "./simulated-clock.ts";
 
 export interface CrashTestOptions {
-  /** What each step gives, by task name; one that throws is a step that fails. */
+  /** The fake of each step, by task name. It returns the output; one that throws is a step that fails. */
   tasks: Record<string, (input: never) => unknown>;
-  /** How many completion orders are tried, or which ones. Default 50. */
+  /** How many completion orders are tried, or their seeds. Default 50. */
   seeds?: number | readonly number[];
-  /** Sent to the workflow in this order, at moments drawn from the seed. */
+  /** The signals sent to the workflow, in this order, at moments drawn from the seed. */
   signals?: readonly { name: string; payload?: unknown }[];
   /**
-   * At how many points of each completion order a crash is tried, at most; `Infinity` for all. Default: all of a short workflow, and of
-   * a long one so many that the test takes a second or two. They are drawn from the seed, so that seeds differ in them.
+   * At how many points of each completion order a crash is tried, at most; `Infinity` for all. By default a short workflow is crashed
+   * at every point, and a long one at so many that the test takes a second or two. The seed chooses them, so seeds differ in them.
    */
   crashPoints?: number;
 }
 
-/** What `crashTest` did. */
+/** The report of `crashTest`. */
 export interface CrashTestReport {
   readonly seeds: number;
   /** How often the workflow was crashed and replayed. */
   readonly crashes: number;
-  /** At how many points it could have been crashed: more than `crashes` where they were sampled. */
+  /** At how many points the workflow could have been crashed. This is more than `crashes` when the points were sampled. */
   readonly crashPoints: number;
-  /** Different results that the completion orders led to, as JSON: more than one is fine where the workflow races. */
+  /** The different results of the completion orders, as JSON. More than one is fine when the workflow races. */
   readonly results: readonly string[];
 }
 
-/** Ticks in all seeds together, replayed ones included, that the default takes: a second or two. */
+/** By default the test makes at most so many ticks in all seeds together, replayed ones included: a second or two. */
 const TICKS = 60_000;
 
 /**
- * Runs a workflow in memory under many completion orders, and again with a crash at every point of each: the function
- * is replayed from its record, an hour later by its `Date`, and must ask for the same, in the same order, and end as it did without the
- * crash. Steps are fakes; nothing is stored. Only the workflow's own code sees the simulated `Date`.
+ * Runs a workflow in memory under many completion orders, and again with a crash at every point of each. After a crash the function
+ * is replayed from its journal, with its `Date` an hour later. It must make the same calls in the same order, and have the same
+ * result as without the crash. Steps are fakes; nothing is stored. Only the workflow's own code sees the simulated `Date`.
  * @throws CrashTestError naming the first seed whose result differs
  * @example
  * await crashTest(publish, { topic: "queues" }, { tasks: { write: () => "draft" }, signals: [{ name: "approved" }] });
@@ -55,7 +55,7 @@ export async function crashTest(workflow: Definition, input: unknown, options: C
   const list = typeof seeds === "number" ? Array.from({ length: seeds }, (_, index) => index + 1) : seeds;
   const results = new Set<string>();
   const report = { crashes: 0, crashPoints: 0 };
-  // A rejection that the workflow handles late or never is its own, as in a worker.
+  // A rejection that the workflow handles late or never must not end the process, as in a worker.
   const unguard = guardProcess();
   try {
     await withClocks(async () => {
@@ -91,7 +91,7 @@ function checked(workflow: Definition, options: CrashTestOptions): string {
   return name;
 }
 
-/** Of the ticks from 1 to `ticks`, at most so many: the first, the last, and one from each of as many equal parts between them. */
+/** Chooses at most so many of the ticks from 1 to `ticks`: the first, the last, and one of each equal part between them. */
 function pointsOf(seed: number, ticks: number, most: number): Iterable<number> {
   if (most >= ticks) return Array.from({ length: ticks }, (_, index) => index + 1);
   const random = seededRandom(`points ${seed}`);
@@ -132,7 +132,7 @@ function compare({ name }: Definition, seed: number, crashAt: number, expected: 
   if (how !== undefined) throw new CrashTestError(seed, `${where}: workflow "${name}" ${how}. ${RULE}`);
 }
 
-/** The first call that is another one, or else the end. */
+/** Describes the first call that differs, or else the end that differs. */
 function differenceBetween(expected: Simulation, actual: Simulation): string | undefined {
   const [calls, before] = [callsOf(actual.journal), callsOf(expected.journal)];
   const ended = actual.waitsFor === undefined ? `ended with ${describe(actual.result)}` : `waits for ${actual.waitsFor}`;
@@ -147,7 +147,7 @@ function differenceBetween(expected: Simulation, actual: Simulation): string | u
   return same ? undefined : `${ended}, and without the crash ended with ${describe(expected.result)}`;
 }
 
-/** What the function asked for, in order, each with its input. */
+/** The calls of the function in order, each with its input. */
 function callsOf(journal: readonly JournalEntry[]): string[] {
   return journal.flatMap((entry) => (entry.type === "command" ? [entry.key] : []));
 }

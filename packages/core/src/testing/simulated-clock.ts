@@ -3,7 +3,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 /** Milliseconds since 1970, by the clock of one simulated run. */
 type Clock = () => number;
 
-/** One for the process, whichever copy of the package makes it: two would restore each other's `Date`. */
+/** The process has one, whichever copy of the package made it: two would restore each other's `Date`. */
 interface Simulated {
   readonly clocks: AsyncLocalStorage<Clock>;
   users: number;
@@ -14,12 +14,12 @@ const SIMULATED = Symbol.for("task-backend.simulated-clock");
 const holder = globalThis as { [SIMULATED]?: Simulated };
 const simulated: Simulated = (holder[SIMULATED] ??= { clocks: new AsyncLocalStorage<Clock>(), users: 0, restore: () => {} });
 
-/** Runs code whose `Date` goes by this clock, with all that it awaits. Every other code of the process keeps the real one. */
+/** Runs code whose `Date`, and that of everything it awaits, follows this clock. Other code of the process keeps the real `Date`. */
 export function byClock<T>(clock: Clock, code: () => T): T {
   return simulated.clocks.run(clock, code);
 }
 
-/** Makes `byClock` work while the code runs. `Date` is the one of before when the last of all that run at once has ended. */
+/** Makes `byClock` work while the code runs. The original `Date` returns when the last of several such calls has ended. */
 export async function withClocks<T>(code: () => Promise<T>): Promise<T> {
   if (simulated.users++ === 0) simulated.restore = install();
   try {
@@ -34,7 +34,7 @@ function install(): () => void {
   const clock = (): number | undefined => simulated.clocks.getStore()?.();
   const now = (): number => clock() ?? RealDate.now();
   const simulatedDate = new Proxy(RealDate, {
-    // `Date()` without new is a text.
+    // `Date()` without new returns a text.
     apply: () => new RealDate(now()).toString(),
     construct: (target, values, newTarget) => {
       const nowMs = values.length === 0 ? clock() : undefined;
@@ -44,7 +44,7 @@ function install(): () => void {
   });
   globalThis.Date = simulatedDate;
   return () => {
-    // Fake timers that came later are their owner's to remove.
+    // Fake timers that were installed later are their owner's to remove.
     if (globalThis.Date === simulatedDate) globalThis.Date = RealDate;
   };
 }

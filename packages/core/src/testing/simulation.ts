@@ -17,17 +17,17 @@ import { byClock, withClocks } from "./simulated-clock.ts";
 
 export interface SimulationOptions {
   readonly seed: number;
-  /** What each step gives, by its name and input; a rejection is its failure, but a CrashTestError ends the simulation. */
+  /** The output of a step, by its name and input. A rejection makes the step fail, but a CrashTestError ends the simulation. */
   readonly step: (name: string, input: Json) => unknown;
-  /** Sent in this order, each at a moment drawn from the seed. */
+  /** The signals, sent in this order, each at a moment drawn from the seed. */
   readonly signals?: readonly { readonly name: string; readonly payload: Json }[];
   /** Requests the cancellation before this tick. */
   readonly cancelAt?: number;
   /** Crashes before this tick, and replays from the journal. */
   readonly crashAt?: number;
   /**
-   * How much later the clock of the workflow's code is after the crash. Default an hour. What happens to the run happens at the
-   * same moments as without the crash, so that whatever differs then is the code's doing.
+   * How much later the clock of the workflow's code is after the crash. Default one hour. The events of the run have the same times
+   * as without the crash, so that the code alone causes any difference.
    */
   readonly downMs?: number;
   /** The code that runs after the crash. Default: the same. */
@@ -35,13 +35,13 @@ export interface SimulationOptions {
 }
 
 export interface Simulation {
-  /** The answer that ended it: `retry` when the function differs from its record or stalls. */
+  /** The answer that ended the run: `retry` when the function differs from its journal or stalls. */
   readonly result: TickResult;
   readonly journal: readonly JournalEntry[];
   readonly ticks: number;
   /** How often each command was started, by number. */
   readonly starts: ReadonlyMap<number, number>;
-  /** Set when nothing is left that could wake the function. */
+  /** The wait of a function that nothing is left to wake. */
   readonly waitsFor?: string;
 }
 
@@ -67,7 +67,7 @@ async function run(workflow: WorkflowDefinition, input: Json, options: Simulatio
   let nowMs = START_MS + seed;
   let lostMs = 0;
   let commandsSeen = 0;
-  /** Entries that the live run was fed, and those that a tick was carried out for. */
+  /** The number of entries that the live run was fed, and the number that a tick was carried out for. */
   let [fed, seen] = [0, 0];
   let advance = engine(workflow, () => nowMs);
   let pick = seededRandom(`${seed}:0`);
@@ -75,7 +75,7 @@ async function run(workflow: WorkflowDefinition, input: Json, options: Simulatio
   const tick = (): Promise<TickResult> => {
     const { name, version, queue } = workflow;
     const run = { id: `simulated-${seed}`, name, version, queue, headers: {}, startedAtMs: START_MS + seed };
-    // Each replay is given its own copies, as from a store: what the workflow changes is not on record.
+    // Each replay gets its own copies, as from a store: a change that the workflow makes to them is not recorded.
     const given = { input: copy(input), entries: copy(journal.slice(fed)) };
     return byClock(
       () => nowMs + lostMs,
@@ -86,7 +86,7 @@ async function run(workflow: WorkflowDefinition, input: Json, options: Simulatio
   for (let ticks = 1; ticks <= MAX_TICKS; ticks++) {
     if (ticks === cancelAt) journal.push({ type: "cancel", atMs: nowMs });
     if (ticks === crashAt) {
-      // The answer is lost with the worker; the next one comes later and knows only the journal.
+      // The answer is lost with the worker. The next tick comes later, from the journal alone.
       await tick();
       lostMs = downMs;
       advance = engine(afterCrash, () => nowMs);
@@ -106,7 +106,7 @@ async function run(workflow: WorkflowDefinition, input: Json, options: Simulatio
       starts.set(command.n, (starts.get(command.n) ?? 0) + 1);
       await start(command, open, options);
     }
-    // The same moment draws the same, whatever happened to the worker before it.
+    // The same moment draws the same events, whether or not a worker crashed before it.
     pick = seededRandom(`${seed}:${journal.length}`);
     const event = next(open, signals, pick, nowMs);
     if (event === undefined) {
@@ -157,7 +157,7 @@ async function start(command: Command, open: Map<number, Operation>, { step }: S
   open.set(command.n, { command, outcome });
 }
 
-/** Draws what happens next. Time goes on by a little, or to the timer that is due first. */
+/** Draws the next event. Time advances by a little, or to the timer that is due first. */
 function next(
   open: Map<number, Operation>,
   signals: { name: string; payload: Json }[],

@@ -32,8 +32,8 @@ function millisecondsOf(duration: unknown): number | undefined {
   return match ? Number(match[1]) * UNIT_MS[match[2] as Unit] : undefined;
 }
 
-/** 100 years. Times up to it from now are whole milliseconds in every engine, and a mistake in the unit is told from a plan. */
+/** 100 years. Any time within it is a whole number of milliseconds in every engine; a longer one is surely a mistake in the unit. */
 export const MAX_DURATION_MS = 36_525 * 86_400_000;
 
-/** The longest wait one timer of Node can hold; a longer one fires at once. */
+/** The longest wait that a timer of Node can hold; a longer one fires at once. */
 export const MAX_TIMER_MS = 2_147_483_647;

@@ -14,7 +14,7 @@ export interface ErrorRecord {
   readonly step?: string;
   readonly stack?: string;
   readonly cause?: ErrorRecord;
-  /** Of an AggregateError, as `Promise.any` gives: the first ten. */
+  /** The first ten errors inside an AggregateError, such as `Promise.any` throws. */
   readonly errors?: readonly ErrorRecord[];
   /** The thrown error's `details`, when it is JSON. */
   readonly details?: Json;
@@ -23,10 +23,10 @@ export interface ErrorRecord {
 const MAX_CAUSES = 5;
 const MAX_ERRORS = 10;
 const MAX_TEXT = 16_384;
-/** Of the errors inside an error: many of them must not make one that no store takes. */
+/** The longest text of an error inside an error: many of them must not make a record that no store accepts. */
 const MAX_INNER_TEXT = 2_048;
 
-/** Whatever a handler threw, as a record that JSON carries. Never throws, whatever the value's getters do. */
+/** Turns any thrown value into a record that JSON can hold. Never throws, whatever the value's getters do. */
 export function toErrorRecord(thrown: unknown, depth = 0): ErrorRecord {
   if (thrown instanceof TaskFailedError) {
     const outer = stepOf(thrown) ?? thrown.task;
@@ -51,7 +51,7 @@ export function toErrorRecord(thrown: unknown, depth = 0): ErrorRecord {
   };
 }
 
-/** A record for what core or an adapter found out itself, without a stack. */
+/** A record for an error that core or an adapter found itself, without a stack. */
 export function errorRecord(name: string, code: string, message: string, retryable = false): ErrorRecord {
   return { name, message, code, retryable };
 }
@@ -64,9 +64,9 @@ export function corruptRecord(what: string, cause?: unknown): ErrorRecord {
 
 const MAX_REASON = 200;
 
-/** The record of a run whose outcome or data the store refuses, and would refuse again. `what` names what was to be stored. */
+/** The record of a run whose outcome or data the store refuses and would refuse again. `what` names the refused value. */
 export function refusedRecord(what: string, refusal: unknown): ErrorRecord {
-  // The store's words may quote what it refuses: what it could not hold is left out.
+  // The store's message may quote the refused value, so characters that it could not hold are left out.
   const why = toErrorRecord(refusal)
     .message.slice(0, MAX_REASON)
     .replaceAll("\u0000", "")
@@ -84,7 +84,7 @@ export function cancelledRecord(name: string): ErrorRecord {
   return errorRecord("TaskCancelledError", "TASK_CANCELLED", `"${name}" was cancelled.`);
 }
 
-/** What somebody threw, as one line for a log. Never throws. */
+/** A thrown value in one line for a log. Never throws. */
 export function describeThrown(thrown: unknown): string {
   const { name, message } = toErrorRecord(thrown);
   return `${name}: ${message}`;
@@ -97,7 +97,7 @@ function messageOf(thrown: unknown, limit: number): string {
   return cut(String(thrown), limit);
 }
 
-/** A property of whatever was thrown: a getter may throw as well, and a revoked proxy does. */
+/** Reads a property of a thrown value. A getter may throw, and a revoked proxy does. */
 function read(thrown: unknown, property: string): unknown {
   if (typeof thrown !== "object" || thrown === null) return undefined;
   try {
@@ -121,7 +121,7 @@ function text(value: unknown, limit: number): string | undefined {
   return typeof value === "string" && value !== "" ? cut(value, limit) : undefined;
 }
 
-/** Never between the halves of a surrogate pair. */
+/** Shortens a text without splitting a surrogate pair. */
 function cut(value: string, limit: number): string {
   if (value.length <= limit) return value;
   const last = value.charCodeAt(limit - 1);

@@ -22,12 +22,12 @@ export class TaskBackendError extends Error {
   static override [Symbol.hasInstance](this: ErrorClass, value: unknown): boolean {
     if (typeof value !== "object" || value === null) return false;
     try {
-      // A user's own subclass carries no kind of its own: the prototype chain decides, as usual.
+      // A user's own subclass has no own kind: the prototype chain decides, as usual.
       if (!Object.hasOwn(this, "kind") || this.kind === undefined) return Object.prototype.isPrototypeOf.call(this.prototype, value);
       const kinds: unknown = Reflect.get(value, KINDS);
       return Array.isArray(kinds) && kinds.includes(this.kind);
     } catch {
-      // Handlers may throw anything, a revoked proxy too.
+      // Handlers may throw anything, even a revoked proxy.
       return false;
     }
   }
@@ -95,7 +95,7 @@ export class InvalidPayloadError extends TaskBackendError {
   }
 }
 
-/** A payload larger than the connected engine takes. */
+/** A payload larger than the connected engine accepts. */
 export class PayloadTooLargeError extends TaskBackendError {
   static override readonly kind = "PayloadTooLargeError";
   readonly bytes: number;
@@ -110,7 +110,7 @@ export class PayloadTooLargeError extends TaskBackendError {
   }
 }
 
-/** The connected engine cannot honour what was asked; thrown before any I/O. */
+/** The connected engine cannot do what was requested; thrown before any I/O. */
 export class UnsupportedCapabilityError extends TaskBackendError {
   static override readonly kind = "UnsupportedCapabilityError";
   readonly capability: string;
@@ -156,7 +156,7 @@ export class RunSettledError extends TaskBackendError {
   }
 }
 
-/** Some of the runs given to `submitMany` were refused by the engine; those in `accepted` were not. */
+/** The engine refused some of the runs given to `submitMany`; it accepted those in `accepted`. */
 export class SubmitManyError extends TaskBackendError {
   static override readonly kind = "SubmitManyError";
   readonly accepted: readonly { index: number; id: string }[];
@@ -170,7 +170,7 @@ export class SubmitManyError extends TaskBackendError {
   }
 }
 
-/** A wait that ended before what it waited for. */
+/** A wait that ended before its run settled or its signal came. */
 export class WaitTimeoutError extends TaskBackendError {
   static override readonly kind = "WaitTimeoutError";
   constructor(what: string, timeoutMs: number) {
@@ -200,7 +200,7 @@ export class TaskTimedOutError extends TaskFailedError {
   }
 }
 
-/** A run that was cancelled; also the reason of `ctx.signal`, and what pending calls of a cancelled workflow reject with. */
+/** A run was cancelled. This is also the reason of `ctx.signal`, and the error of pending calls of a cancelled workflow. */
 export class TaskCancelledError extends TaskBackendError {
   static override readonly kind = "TaskCancelledError";
   readonly task: string;

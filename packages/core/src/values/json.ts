@@ -6,22 +6,22 @@ export type Json = null | boolean | number | string | readonly Json[] | { readon
 /** String values that travel with a run and with everything a workflow starts. */
 export type Headers = Readonly<Record<string, string>>;
 
-/** Deeper values overflow the stack of one engine's parser or another's. */
+/** The deepest nesting: deeper values overflow the stack of some engine's parser. */
 const MAX_DEPTH = 1_000;
 
 interface Walk {
   readonly where: string;
   readonly path: (string | number)[];
   readonly open: Set<object>;
-  /** Never less than the UTF-8 bytes that `JSON.stringify` would give. */
+  /** An upper bound of the UTF-8 bytes of the value's `JSON.stringify` text. */
   bound: number;
 }
 
 /**
  * Checks that a value is JSON and returns a copy without its undefined properties.
- * @param where what the value is, for the message: `input of task "resize"`
+ * @param where the name of the value in messages: `input of task "resize"`
  * @param maxBytes the limit of the connected engine, in bytes of UTF-8 JSON text
- * @throws InvalidPayloadError naming the path of what JSON cannot carry
+ * @throws InvalidPayloadError naming the path of the part that JSON cannot hold
  * @throws PayloadTooLargeError
  */
 export function toJson(value: unknown, where: string, maxBytes = Number.POSITIVE_INFINITY): Json {
@@ -81,7 +81,7 @@ function copyArray(value: readonly unknown[], walk: Walk): Json {
 
 function copyRecord(value: object, walk: Walk): Json {
   const prototype: unknown = Object.getPrototypeOf(value);
-  // A prototype that itself has none is some realm's Object.prototype.
+  // A prototype that has no prototype itself is the Object.prototype of some realm.
   if (prototype !== null && Object.getPrototypeOf(prototype) !== null) {
     throw refuse(walk, `an instance of ${value.constructor?.name || "a class"}`);
   }

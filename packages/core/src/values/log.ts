@@ -1,6 +1,6 @@
 import { inspect } from "node:util";
 
-/** Where messages go. Any logger with these four fits behind a small wrapper. */
+/** Receives messages. Any logger with these four methods fits behind a small wrapper. */
 export interface Logger {
   debug(message: string, fields?: LogFields): void;
   info(message: string, fields?: LogFields): void;
@@ -8,7 +8,7 @@ export interface Logger {
   error(message: string, fields?: LogFields): void;
 }
 
-/** What a message is about: ids, names, durations. Never secrets. */
+/** The facts of a message: ids, names, durations. Never secrets. */
 export type LogFields = Readonly<Record<string, unknown>>;
 
 const LEVELS = ["debug", "info", "warn", "error"] as const;
@@ -20,7 +20,7 @@ function loggerOf(at: (level: Level) => Write): Logger {
   return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 }
 
-/** Writes one line a message to standard error, from `level` on. The logger of a backend that is given none. */
+/** Writes one line per message to standard error, from `level` on. A backend without a logger uses it. */
 export function stderrLogger(level: Level = "info"): Logger {
   const from = LEVELS.indexOf(level);
   return loggerOf((name) => (message, fields) => {
@@ -29,14 +29,14 @@ export function stderrLogger(level: Level = "info"): Logger {
   });
 }
 
-/** The same logger with fields that every message carries. */
+/** The same logger, with fields in every message. */
 export function withFields(log: Logger, fields: LogFields): Logger {
   return loggerOf((level) => (message, more) => log[level](message, merged(fields, more)));
 }
 
 const GUARDED = new WeakSet<Logger>();
 
-/** The same logger, which never throws: what it does with a message must not cost the run that the message is about. */
+/** The same logger, made never to throw: a failing logger must not fail the run that the message is about. */
 export function guardedLogger(log: Logger): Logger {
   if (GUARDED.has(log)) return log;
   const complain = (level: Level, message: string, thrown: unknown): void => {
@@ -54,7 +54,7 @@ export function guardedLogger(log: Logger): Logger {
   return guarded;
 }
 
-/** Says nothing. */
+/** A logger that writes nothing. */
 export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 function merged(fields: LogFields, more: LogFields | undefined): LogFields {
@@ -65,13 +65,13 @@ function merged(fields: LogFields, more: LogFields | undefined): LogFields {
   }
 }
 
-/** One line of JSON; errors with what they carry, and in words what JSON does not hold. */
+/** One line of JSON. Errors are included with their properties, and values that JSON cannot hold are described in words. */
 function fieldsText(fields: LogFields): string {
   const open: object[] = [];
   function plain(this: unknown, _key: string, value: unknown): unknown {
     if (typeof value === "bigint") return `${value}n`;
     if (typeof value !== "object" || value === null) return value;
-    // The holder of this value is the innermost of those that are open.
+    // The object that holds this value is the innermost open one.
     while (open.length > 0 && open.at(-1) !== this) open.pop();
     if (open.includes(value)) return "[circular]";
     open.push(value);

@@ -1,4 +1,4 @@
-/** A map that forgets what was used longest ago when it holds more than `limit`. */
+/** A map that forgets its least recently used entries when it holds more than `limit`. */
 export class Lru<K, V> {
   readonly #limit: number;
   readonly #map = new Map<K, V>();

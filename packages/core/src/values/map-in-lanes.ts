@@ -1,4 +1,4 @@
-/** The results of `work` on each item, in the order of the items; at most so many are under way at a time. */
+/** Calls `work` on each item, at most `lanes` at a time. The results are in the order of the items. */
 export async function mapInLanes<T, R>(items: readonly T[], lanes: number, work: (item: T) => Promise<R>): Promise<R[]> {
   const results: R[] = [];
   let next = 0;

@@ -1,9 +1,9 @@
 const STEP = Symbol.for("task-backend.step");
 
 /**
- * Notes on what was thrown which step or node of a workflow it comes from, for `error.step` of the run that it ends. The outermost
- * name counts: a node's, not that of the task in it.
- * @returns what to throw on: the same object, or one in its place that can carry a note
+ * Notes on a thrown value which step or node of a workflow it comes from, for `error.step` of the run. The outermost name counts:
+ * that of a node, not that of the task in it.
+ * @returns the value to throw: the same object, or a replacement that can hold the note
  */
 export function fromStep(thrown: unknown, step: string): unknown {
   const note: PropertyDescriptorMap = { [STEP]: { value: step, configurable: true } };
@@ -11,7 +11,7 @@ export function fromStep(thrown: unknown, step: string): unknown {
   try {
     return Object.defineProperties(thrown, note);
   } catch {
-    // Something frozen: the one in its place inherits all that it holds.
+    // The object is frozen: the replacement inherits its properties.
     return Object.create(thrown, note);
   }
 }

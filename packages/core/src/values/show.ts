@@ -1,4 +1,4 @@
-/** Of a text in a message, in characters. */
+/** The longest text shown in a message, in characters. */
 const MAX_SHOWN = 100;
 
 /** An object that is no array, date, map or the like. */
@@ -8,7 +8,7 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
-/** A value as a message shows it: short, and whatever it is. */
+/** A value as a message shows it: a short text for any value. */
 export function show(value: unknown): string {
   switch (typeof value) {
     case "string":

@@ -1,7 +1,7 @@
 import type { ErrorRecord } from "./error-record.ts";
 import type { Json } from "./json.ts";
 
-/** What the connected store cannot hold in a text. */
+/** The characters that the connected store cannot hold in a text. */
 export interface TextLimits {
   readonly nullCharacters: boolean;
   readonly loneSurrogates: boolean;
@@ -11,8 +11,8 @@ const NULL_CHARACTER = "\u0000";
 const REPLACEMENT = "\ufffd";
 
 /**
- * An error record that the connected store takes: an error must never be refused for its text, or its run could not settle.
- * What the store cannot hold, a null character or half a surrogate pair, becomes U+FFFD.
+ * An error record that the connected store accepts: an error must never be refused for its text, or its run could not settle.
+ * A null character or half a surrogate pair becomes U+FFFD if the store cannot hold it.
  */
 export function storableError(record: ErrorRecord, limits: TextLimits): ErrorRecord {
   if (limits.nullCharacters && limits.loneSurrogates) return record;
@@ -28,6 +28,6 @@ function storable(value: unknown, limits: TextLimits): unknown {
 
 function storableText(text: string, { nullCharacters, loneSurrogates }: TextLimits): string {
   const printable = nullCharacters ? text : text.replaceAll(NULL_CHARACTER, REPLACEMENT);
-  // An unpaired half: with the flag u, pairs are one character and do not match.
+  // This matches an unpaired half: with the flag u, a pair is one character and does not match.
   return loneSurrogates ? printable : printable.replace(/\p{Cs}/gu, REPLACEMENT);
 }

@@ -10,7 +10,7 @@ export function withTimeout<T>(promise: Promise<T>, timeoutMs: number, late: () 
 
 const ENDED = new Error("The call has ended.");
 
-/** A call that can be given up: its signal is aborted when the time is over, when `outer` is, and at the end. */
+/** A call with a signal, which is aborted when the time is over, when `outer` is aborted, and when the call ends. */
 export async function withSignal<T>(
   call: (signal: AbortSignal) => Promise<T>,
   timeoutMs: number | undefined,
@@ -22,13 +22,13 @@ export async function withSignal<T>(
   const aborted = new Promise<never>((_resolve, reject) => {
     signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
   });
-  // The end aborts as well, when nobody looks any more.
+  // The end of the call aborts as well, when nobody awaits this promise any more.
   aborted.catch(() => {});
   const answer = Promise.race([call(signal), aborted]);
   try {
     return await (timeoutMs === undefined ? answer : withTimeout(answer, timeoutMs, late));
   } finally {
-    // With a reason that is there already: the default one is an exception that is made each time.
+    // A ready-made reason: the default one is a new exception each time.
     controller.abort(ENDED);
   }
 }

@@ -19,13 +19,13 @@ import { parseInput } from "../define/schema.ts";
 import type { TaskContext } from "../define/task.ts";
 import { inRun, type RunScope } from "./run-scope.ts";
 
-/** How long a run that this worker cannot run stays away from it. */
+/** How long a run stays away from this worker when it cannot run it. */
 export const RELEASE_MS = 1_000;
 
-/** What an attempt ended with, before the policy has its say. */
+/** How an attempt ended, before the retry policy is applied. */
 type Ending = { output: Json } | { thrown: unknown } | { refused: ErrorRecord } | { interrupted: AbortReason | "timeout" };
 
-/** Runs one attempt and decides what its outcome means. */
+/** Runs one attempt and turns its outcome into a decision. */
 export async function executeTask(task: TaskDefinition, attempt: Attempt, check: PayloadCheck, log: Logger): Promise<Decision> {
   const maxAttempts = task.retry.attempts;
   if (attempt.attempt > maxAttempts) {
@@ -47,11 +47,11 @@ function workerLost(name: string, attempts: number): ErrorRecord {
 function runHandler(task: TaskDefinition, attempt: Attempt, check: PayloadCheck, log: Logger): Promise<Ending> {
   const { reason } = attempt.interruption;
   if (reason !== undefined) return Promise.resolve({ interrupted: reason });
-  // The first ending counts: whatever the handler does after an interruption is ignored.
+  // The first ending counts: what the handler does after an interruption is ignored.
   return new Promise((resolve) => new RunningAttempt(task, attempt, check, log, resolve).run());
 }
 
-/** The signal of a handler, made when it is first looked at: most handlers never do. */
+/** The signal of a handler. It is made at its first use: most handlers never use it. */
 class LazySignal {
   #controller: AbortController | undefined;
   #error: Error | undefined;
@@ -79,7 +79,7 @@ class RunningAttempt {
   readonly #lazy = new LazySignal();
   readonly #resolve: (ending: Ending) => void;
   #timer: NodeJS.Timeout | undefined;
-  /** By the monotonic clock. */
+  /** The deadline, by the monotonic clock. */
   #deadline = Number.POSITIVE_INFINITY;
   #ended = false;
 
@@ -104,7 +104,7 @@ class RunningAttempt {
     this.#lazy.abort(abortError(this.#task, why));
   }
 
-  /** What the handler does from now on is its own affair. */
+  /** Ends the attempt. Whatever the handler does afterwards is ignored. */
   #end(ending: Ending): void {
     if (this.#ended) return;
     this.#ended = true;
@@ -123,10 +123,10 @@ class RunningAttempt {
     }
     let output: unknown;
     try {
-      // The last thing before the handler: a process that is frozen between the two may begin what is another's.
+      // This is the last check before the handler: a process that is frozen in between may start a run that another worker owns.
       const holds = this.#attempt.holds?.() ?? true;
       if (holds !== true && !(await holds)) return { interrupted: "lost" };
-      // Interrupted by now, and known to be: nothing waits for this ending.
+      // The attempt has been interrupted and has ended already: this ending is ignored.
       if (this.#ended) return { interrupted: "lost" };
       this.#startTimer();
       output = await task.handler(input as never, this.#context());
@@ -141,7 +141,7 @@ class RunningAttempt {
     }
   }
 
-  /** The timeout is the handler's: neither a slow schema nor a slow store takes from it. */
+  /** Starts the timeout with the handler: time spent in the schema or the store does not count. */
   #startTimer(): void {
     const { timeoutMs } = this.#task;
     if (timeoutMs === undefined) return;
@@ -149,7 +149,7 @@ class RunningAttempt {
     this.#timer = setTimeout(() => this.#abort("timeout"), Math.min(timeoutMs, MAX_TIMER_MS));
   }
 
-  /** A handler that blocked the event loop ends before the timer could fire. */
+  /** Whether the timeout has not passed: a handler that blocks the event loop may end before the timer can fire. */
   #inTime(): boolean {
     if (performance.now() < this.#deadline) return true;
     this.#abort("timeout");
@@ -173,7 +173,7 @@ class RunningAttempt {
       log: this.#log,
       progress: (value) => {
         const json = this.#check(value, `progress of task "${task.name}"`);
-        // What an earlier attempt left behind must not speak for a later one.
+        // Code that an attempt left running must not report progress for a later attempt.
         if (!this.#ended) attempt.progress(json);
       },
     };
@@ -183,7 +183,7 @@ class RunningAttempt {
 /** The record of an output that cannot be stored. */
 export function invalidOutput(thrown: unknown): ErrorRecord {
   const record = toErrorRecord(thrown);
-  // What the engine refuses keeps its code; what cannot be read at all, for a getter that throws, is no output either.
+  // A refusal by the engine keeps its code. A value that cannot be read, because a getter throws, is an invalid output too.
   const refused = thrown instanceof TaskBackendError && record.code !== "INVALID_PAYLOAD";
   return { ...record, code: refused ? record.code : "INVALID_OUTPUT", retryable: false };
 }
@@ -195,7 +195,7 @@ function abortError(task: TaskDefinition, why: AbortReason | "timeout"): Error {
 }
 
 function decide(task: TaskDefinition, attempt: Attempt, ending: Ending): Decision {
-  // A cancelled run settles cancelled, also when its handler ended in the same moment.
+  // A cancelled run settles as cancelled, even when its handler ended at the same moment.
   if (attempt.interruption.reason === "cancel") {
     return { do: "settle", status: "cancelled", error: cancelledRecord(task.name) };
   }

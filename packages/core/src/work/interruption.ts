@@ -1,6 +1,6 @@
 import type { AbortReason } from "../port/port.ts";
 
-/** How an adapter tells a running attempt to end. Lighter than an AbortSignal, which is only made for handlers that look at it. */
+/** How an adapter tells a running attempt to end. Lighter than an AbortSignal, which is made only for handlers that use it. */
 export class Interruption {
   #reason: AbortReason | undefined;
   #listener: (() => void) | undefined;
@@ -10,14 +10,14 @@ export class Interruption {
     return this.#reason;
   }
 
-  /** The first reason stays. */
+  /** Interrupts the attempt. The first reason stays. */
   abort(reason: AbortReason): void {
     if (this.#reason !== undefined) return;
     this.#reason = reason;
     this.#listener?.();
   }
 
-  /** @internal For core, which listens once an attempt. */
+  /** @internal For core, which sets one listener per attempt. */
   onAbort(listener: (() => void) | undefined): void {
     this.#listener = listener;
   }

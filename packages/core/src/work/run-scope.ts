@@ -2,19 +2,19 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { describeThrown, toErrorRecord } from "../values/error-record.ts";
 import type { Logger } from "../values/log.ts";
 
-/** Whose code runs: the run of a task or workflow that this worker has under way. */
+/** The run of a task or workflow in this worker whose code is running. */
 export interface RunScope {
   readonly id: string;
   readonly name: string;
   readonly kind: "task" | "workflow";
   readonly log: Logger;
-  /** Ends the attempt with an error that was thrown outside of its promises, in the callback of a timer for example. */
+  /** Ends the attempt with an error that was thrown outside of its promises, for example in the callback of a timer. */
   fail?(thrown: unknown): void;
 }
 
 type RejectionListener = (reason: unknown, promise: Promise<unknown>) => void;
 
-/** One for the process, whichever copy of the package makes it: two would take each other for the application's own. */
+/** The process has one, whichever copy of the package made it: two would take each other's errors for the application's. */
 interface Guard {
   readonly scopes: AsyncLocalStorage<RunScope>;
   users: number;
@@ -25,7 +25,7 @@ const GUARD = Symbol.for("task-backend.guard");
 const holder = globalThis as { [GUARD]?: Guard };
 const guard: Guard = (holder[GUARD] ??= { scopes: new AsyncLocalStorage<RunScope>(), users: 0, stop: () => {} });
 
-/** Runs code of the user; what it forgets is known to be its own. */
+/** Runs code of the user in the scope of its run, so that a forgotten promise or timer can be traced to that run. */
 export function inRun<T>(scope: RunScope, code: () => T): T {
   return guard.scopes.run(scope, code);
 }
@@ -36,9 +36,9 @@ export function currentRun(): RunScope | undefined {
 }
 
 /**
- * While somebody guards the process, a promise that a run's code forgot, or an exception in a callback of it, costs that run at most.
- * Everything else ends as it would without us.
- * @returns ends the guarding
+ * While the process is guarded, a promise that a run's code forgot, or an exception in one of its callbacks, costs at most that run.
+ * Every other error has the same effect as without the guard.
+ * @returns a function that ends the guarding
  */
 export function guardProcess(): () => void {
   if (guard.users++ === 0) guard.stop = listen();
@@ -70,7 +70,7 @@ function listen(): () => void {
       scope.fail?.(thrown);
     } else if (process.listenerCount("uncaughtException") === 1) crash(thrown, origin);
   };
-  /** With no listener left, Node prints the error and ends the process. */
+  /** Removes our listeners. If no other listener is left, Node prints the error and ends the process. */
   const crash = (thrown: unknown, origin: NodeJS.UncaughtExceptionOrigin): void => {
     process.off("uncaughtException", onException).off("unhandledRejection", onRejection);
     if (process.listenerCount("uncaughtException") > 0) {
@@ -101,7 +101,7 @@ function fieldsOf({ id, name, kind }: RunScope, thrown: unknown) {
   return { run: id, [kind]: name, ...(stack !== undefined && { stack }) };
 }
 
-/** What Node was told to do: the last word of its options, or to throw. */
+/** The mode that Node was started with: its last option, or the default `throw`. */
 function rejectionMode(): string {
   const options = [process.env["NODE_OPTIONS"] ?? "", ...process.execArgv].join(" ");
   return [...options.matchAll(/--unhandled-rejections[= ](\S+)/g)].at(-1)?.[1] ?? "throw";

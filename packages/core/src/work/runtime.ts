@@ -7,7 +7,7 @@ import { createAdvance, RETRY_MAX_MS } from "../replay/advance.ts";
 import { specOf } from "../submit/request.ts";
 import { payloadCheck, storableFor } from "../submit/requirements.ts";
 
-/** What `onAttempt` is told: how one attempt of a task, or a workflow run, ended in this worker. */
+/** The argument of `onAttempt`: how one attempt of a task, or a workflow run, ended in this worker. */
 export interface AttemptEvent {
   readonly id: string;
   readonly name: string;
@@ -16,9 +16,9 @@ export interface AttemptEvent {
   /** Absent for workflows. */
   readonly attempt?: number;
   readonly outcome: "completed" | "retrying" | "failed" | "timed_out" | "cancelled" | "released";
-  /** Of the attempt. Absent for workflows. */
+  /** The duration of the attempt. Absent for workflows. */
   readonly durationMs?: number;
-  /** Until the next attempt, when `retrying`. */
+  /** The delay until the next attempt, when `retrying`. */
   readonly delayMs?: number;
   readonly error?: ErrorRecord;
 }
@@ -37,7 +37,7 @@ export function createRuntime({ definitions, capabilities, log, onAttempt }: Run
   let onStray: (id: string) => void = () => {};
   const { advance, evict } = createAdvance({ definitions, check, log, onStray: (id) => onStray(id) });
 
-  /** The application's hook, which costs nothing but itself. */
+  /** Calls the application's hook; an error in it has no effect on the run. */
   const tell = (event: AttemptEvent): void => {
     const failed = (thrown: unknown): void =>
       log.error(`onAttempt failed on the attempt of "${event.name}": ${describeThrown(thrown)}`, { run: event.id });
@@ -94,12 +94,12 @@ export function createRuntime({ definitions, capabilities, log, onAttempt }: Run
   };
 }
 
-/** What must not happen costs the run that it happens to, and no other. */
+/** Settles a run as failed after an unexpected error, so that it costs no other run. */
 function failure(thrown: unknown): { do: "settle"; status: "failed"; error: ErrorRecord } {
   return { do: "settle", status: "failed", error: { ...toErrorRecord(thrown), retryable: false } };
 }
 
-/** A workflow is not failed for it: it is asked again. */
+/** Retries a workflow's tick after an unexpected error, instead of failing the run. */
 function trouble(thrown: unknown): TickResult {
   return { do: "retry", delayMs: RETRY_MAX_MS, error: toErrorRecord(thrown) };
 }

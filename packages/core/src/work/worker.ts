@@ -12,9 +12,9 @@ import { guardProcess } from "./run-scope.ts";
 import { createRuntime, type AttemptEvent } from "./runtime.ts";
 
 export interface WorkerOptions {
-  /** Default: those of everything registered. */
+  /** Default: the queues of everything registered. */
   queues?: readonly string[];
-  /** Attempts at a time, in all queues together. Default 10. */
+  /** The number of attempts at a time, in all queues together. Default 10. */
   concurrency?: number;
   /** How long running attempts may go on after `stop()`. Default 30 s. */
   grace?: Duration;
@@ -29,9 +29,9 @@ export interface Worker extends AsyncDisposable {
   readonly name: string;
   readonly queues: readonly string[];
   readonly concurrency: number;
-  /** Whether it is connected and claiming. */
+  /** Whether the worker is connected and claiming. */
   healthy(): boolean;
-  /** Claims no more; running attempts may finish within the grace period, the rest go back uncharged. */
+  /** Stops claiming. Running attempts may finish within the grace period; the rest are released, uncharged. */
   stop(options?: { grace?: Duration }): Promise<void>;
 }
 
@@ -41,7 +41,7 @@ interface WorkerParts {
   readonly capabilities: Capabilities;
   readonly log: Logger;
   readonly call: <T>(name: string, run: () => Promise<T>) => Promise<T>;
-  /** Takes note of work that goes on in the background, for the end to wait for. */
+  /** Takes note of work that goes on in the background, so that the backend's close waits for it. */
   readonly track: (work: Promise<void>) => void;
 }
 
@@ -57,14 +57,14 @@ export async function startWorker(parts: WorkerParts, options: WorkerOptions, on
   const name = options.name ?? workerName(queues);
   tellUnknownPolicies(parts);
 
-  // What is registered later belongs to later workers.
+  // Definitions that are registered later belong to later workers.
   const own = parts.definitions.copy();
   const log = withFields(parts.log, { worker: name });
   const { onAttempt } = options;
   const runtime = createRuntime({ definitions: own, capabilities: parts.capabilities, log, ...(onAttempt && { onAttempt }) });
   for (const definition of runtime.definitions) requireDefinition(parts.capabilities, definition);
 
-  // What the handlers forget is theirs, until the last one has ended.
+  // Errors of code that the handlers forgot are caught until the last handler has ended.
   const unguard = guardProcess();
   const handle = await start(parts, { name, queues, concurrency }, runtime).catch((error: unknown) => {
     unguard();
@@ -84,7 +84,7 @@ export async function startWorker(parts: WorkerParts, options: WorkerOptions, on
   return { name, queues, concurrency, healthy: () => handle.healthy(), stop, [Symbol.asyncDispose]: () => stop() };
 }
 
-/** A worker that starts too late for whoever asked for it is stopped again. */
+/** Starts a worker. If it starts too late for its caller, it is stopped again. */
 async function start({ adapter, call, track }: WorkerParts, request: WorkerRequest, runtime: WorkerRuntime): Promise<WorkerHandle> {
   const starting = Promise.resolve().then(() => adapter.startWorker(request, runtime));
   try {
@@ -112,7 +112,7 @@ function checkWorkerOptions(options: WorkerOptions): void {
     throw new InvalidArgumentError(`The onAttempt of a worker is ${show(onAttempt)}; give a function.`);
 }
 
-/** A policy for a name that is not there is a slip of the pen, or for another worker's tasks. */
+/** Warns of a policy for an unknown name: a typing error, or a policy for another worker's tasks. */
 function tellUnknownPolicies({ definitions, log }: WorkerParts): void {
   for (const { name, similar } of definitions.unknownPolicies) {
     if (similar === undefined) log.info(`This worker has no task "${name}", for which a policy is configured`);
