@@ -32,7 +32,7 @@ export function sqlite(options: SqliteOptions = {}): Adapter {
   return makeAdapter(parseOptions(options, process.cwd()));
 }
 
-/** What `TASK_BACKEND_TYPE=sqlite` loads. */
+/** The factory that `TASK_BACKEND_TYPE=sqlite` loads. */
 export function createAdapter(context: AdapterContext): Adapter {
   return makeAdapter(parseContext(context), context.log);
 }
@@ -70,7 +70,7 @@ function makeAdapter(settings: SqliteSettings, log?: Logger): Adapter {
   };
 }
 
-/** An open file, and all that goes on over it. */
+/** An open file, with its workers and waits. */
 class Connection {
   readonly database: Database;
   readonly waits: Waits;
@@ -79,7 +79,7 @@ class Connection {
   readonly #workers = new Set<SqliteWorker>();
   #closed = false;
 
-  /** When it fails, or `signal` is aborted meanwhile, nothing is left open. */
+  /** Opens the file. When that fails, or `signal` is aborted meanwhile, nothing is left open. */
   static async open(settings: SqliteSettings, signal: AbortSignal, log: Logger | undefined): Promise<Connection> {
     const database = await Database.open(settings, signal);
     const connection = new Connection(database, settings, log);
@@ -116,8 +116,8 @@ class Connection {
   }
 
   /**
-   * A run as it stands; one that cannot be read is settled as such.
-   * @param past also when its retention is over and it was not pruned yet
+   * Reads a run. A run that cannot be read is settled as damaged.
+   * @param past whether to read a run that is past its retention and not pruned yet
    */
   async read(id: string, past = false): Promise<RunRecord | undefined> {
     try {
@@ -133,14 +133,14 @@ class Connection {
     const row = this.database.get<Row>(`SELECT ${RECORD_COLUMNS} FROM runs WHERE id = ?`, id);
     if (!row) return undefined;
     const record = toRecord(row);
-    // Exactly the retention, also before the next pruning.
+    // A run is gone exactly after its retention, whether or not it has been pruned.
     const { finishedAtMs = Infinity } = record;
     return past || finishedAtMs > Date.now() - this.#settings.retentionMs ? record : undefined;
   }
 
   async startWorker(request: WorkerRequest, runtime: WorkerRuntime): Promise<WorkerHandle> {
     const worker = new SqliteWorker(this.database, this.#settings, this.#changes, request, runtime);
-    // Known before it has started: closing ends it also then.
+    // The worker is added before it starts, so that closing ends it at any time.
     this.#workers.add(worker);
     try {
       await worker.start();

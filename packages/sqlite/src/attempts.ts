@@ -15,7 +15,7 @@ import { ACTIVE, DELAYED, READY } from "./schema.ts";
 import { cancelled, settleRefused, settleRun, SETTLEMENT_COLUMNS, type Settlement } from "./settling.ts";
 import { storedMs } from "./stored.ts";
 
-/** How long after a failed write the next one is tried. */
+/** The pause between a failed write and the next try. */
 export const TROUBLE_RETRY_MS = 500;
 const PROGRESS_EVERY_MS = 50;
 
@@ -27,9 +27,9 @@ interface Running {
   progressTimer: NodeJS.Timeout | undefined;
 }
 
-/** The attempts that run in one worker, and what becomes of them. */
+/** The attempts that run in one worker, and their outcomes. */
 export class Attempts {
-  /** A stopping worker does not wait for a file in trouble: the lease gives the run to another. */
+  /** A stopping worker does not wait for a file in trouble: its lease expires, and another worker gets the run. */
   stopping = false;
   readonly #database: Database;
   readonly #runtime: WorkerRuntime;
@@ -53,8 +53,8 @@ export class Attempts {
   }
 
   /**
-   * Runs a claimed task until its outcome is written down.
-   * @param onEnd called when that is about to be written
+   * Runs a claimed task until its outcome is stored.
+   * @param onEnd called just before the outcome is stored
    */
   async run(claim: Claim, owner: string, holds: () => boolean | Promise<boolean>, onEnd: () => void): Promise<void> {
     const { id, name, queue, input, headers, previousError, attempts } = claim;
@@ -76,11 +76,11 @@ export class Attempts {
     const settled = this.#persist(running, decision);
     onEnd();
     await settled;
-    // A retry without delay is claimed again in the transaction that released it, and may stand here by now.
+    // A retry without delay is claimed again in the transaction that released it, so this entry may already be its next attempt.
     if (this.#running.get(id) === running) this.#running.delete(id);
   }
 
-  /** Writes the decision down, as long as the run is ours. */
+  /** Stores the decision, as long as this worker owns the run. */
   #persist(running: Running, decided: Decision): Promise<void> {
     const { claim, interruption } = running;
     return storeOutcome<void>(decided, {

@@ -1,7 +1,7 @@
 import type { Capabilities } from "@task-backend/core/adapter";
 import type { SqliteSettings } from "./options.ts";
 
-/** SQLite allows 1 GB in one value; a queue that passes more than this around wants a reference instead. */
+/** SQLite allows 1 GB in one value; larger payloads than this should be passed around as a reference. */
 const MAX_PAYLOAD_BYTES = 16 * 1024 * 1024;
 
 export function capabilitiesOf(settings: SqliteSettings, version: string): Capabilities {

@@ -7,7 +7,7 @@ import { settleDamaged } from "./settling.ts";
 import { count, errorOf, headersOf, jsonOf, priorityOf, text, textOrNull } from "./stored.ts";
 import { settleUnreadable } from "./upkeep.ts";
 
-/** A run that a worker has taken, as it was at that moment. */
+/** A run as it was when a worker claimed it. */
 export interface Claim {
   readonly seq: number;
   readonly id: string;
@@ -31,7 +31,7 @@ interface Candidate {
 
 const RETURNING = "RETURNING seq, id, lane, name, queue, version, priority, attempts, started_at, lost_ticks, headers, input, error";
 
-/** Finds and takes ready runs for one worker: only its queues, only what it has definitions for. */
+/** Finds and claims ready runs for one worker: only from its queues, only with its definitions. */
 export class Claims {
   readonly #database: Database;
   readonly #queues: readonly string[];
@@ -43,12 +43,12 @@ export class Claims {
     this.#queues = queues;
     this.#definitions = definitions;
     const workflows = definitions.filter((definition) => definition.kind === "workflow");
-    // A workflow submitted by name only waits among the tasks: only a worker that has it knows what it is.
+    // A workflow submitted by name only waits among the tasks, because only a worker that has it knows that it is a workflow.
     const tasks = [...new Set(definitions.map((definition) => definition.name))];
     this.#lanes = [laneOf(TASK_LANE, tasks), laneOf(WORKFLOW_LANE, workflows.map(definitionKey))];
   }
 
-  /** Whether a claim would find something ready: a read, without any lock. */
+  /** Whether a claim would find a ready run. This only reads, without a lock. */
   any(free: number): boolean {
     return this.#lanes.some(
       ({ lane, sql, keys }) =>
@@ -57,7 +57,7 @@ export class Claims {
     );
   }
 
-  /** Takes up to `free` tasks and `ticks` workflow runs; settles those that cannot be read. Inside a transaction. */
+  /** Claims up to `free` tasks and `ticks` workflow runs, and settles those that cannot be read. Inside a transaction. */
   take(owner: string, free: number, ticks: number): Claim[] {
     const claims: Claim[] = [];
     for (const { lane, sql, keys } of this.#lanes) {
@@ -85,7 +85,7 @@ export class Claims {
     }
   }
 
-  /** Over all queues: higher priority first, then in order of submission. */
+  /** The best runs of all queues: higher priority first, then in order of submission. */
   #best(sql: string, keys: readonly string[], limit: number): Candidate[] {
     const found = this.#queues.flatMap((queue) => this.#database.all<Candidate>(sql, queue, ...keys, limit));
     if (this.#queues.length === 1) return found;

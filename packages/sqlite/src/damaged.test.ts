@@ -8,7 +8,7 @@ import { sqlite } from "./index.ts";
 import { LAST_MS, storedMs } from "./stored.ts";
 
 /*
- * Rows that something else has written, and values that SQLite refuses: each costs its own run and no other.
+ * Rows that another program has written, and values that SQLite refuses: each costs its own run and no other.
  */
 
 const folder = mkdtempSync(join(tmpdir(), "sqlite-damaged-"));
@@ -51,7 +51,7 @@ async function open(): Promise<Ground> {
   return { backend: backend.register(echo, flaky, flow, sleeper), sql };
 }
 
-/** A condition that comes true, on a busy machine as well. */
+/** Waits for a condition that comes true even on a busy machine. */
 const eventually = (read: () => unknown): ReturnType<typeof expect.poll> => expect.poll(read, { timeout: 10_000 });
 
 const failure = (run: { output: (options: { timeout: "10s" }) => Promise<unknown> }): Promise<unknown> =>
@@ -184,13 +184,13 @@ describe("a workflow", () => {
     "UPDATE runs SET input = '{bad' WHERE name = 'flow'",
   ])("%s", async (damage) => {
     const ground = await open();
-    // A worker of its own that is gone afterwards: the next one must read the journal.
+    // This worker ends, so that the next one must read the journal.
     const worker = await ground.backend.startWorker();
     const run = await ground.backend.submit(flow, null);
     await eventually(() => ground.sql.prepare("SELECT state FROM runs WHERE id = ?").get(run.id)).toMatchObject({ state: 3 });
     await worker.stop();
     ground.sql.exec(damage);
-    // One that notices the damage itself settles the run at once.
+    // A worker that notices the damage itself settles the run at once.
     await run.signal("go").catch((error: { code: string }) => expect(error.code).toBe("RUN_SETTLED"));
     await ground.backend.startWorker();
     await expectCorrupt(ground, run.id);
@@ -224,7 +224,7 @@ describe("a workflow", () => {
       await expectGoesOn(ground);
       const delayed = await ground.backend.submit(echo, "soon", { delay: 200 });
       expect(await delayed.output({ timeout: "10s" })).toBe("soon");
-      // What is not found on the way is found by the next backend that connects.
+      // Damage that no worker meets is found by the next backend that connects.
       const again = await createBackend(sqlite({ file: join(folder, `${files}.db`) }), { log: silentLogger });
       expect(await again.getResult(run.id)).toMatchObject({ status: "failed", error: { code: "CORRUPT_RUN" } });
       await again.close();

@@ -7,10 +7,10 @@ import type { SqliteSettings } from "./options.ts";
 import { APPLICATION_ID, MIGRATIONS } from "./schema.ts";
 import { Writer } from "./writer.ts";
 
-/** How long SQLite itself waits for a lock, with the event loop standing still; after that we wait without blocking. */
+/** How long SQLite itself waits for a lock, which blocks the event loop; after that we wait without blocking. */
 const BLOCKING_WAIT_MS = 50;
 
-/** One connection: statements prepared once per text, and writes that share transactions. */
+/** One connection: it prepares each statement once, and puts writes into shared transactions. */
 export class Database {
   readonly file: string;
   readonly writer: Writer;
@@ -18,7 +18,7 @@ export class Database {
   readonly #statements = new Map<string, Statement>();
 
   /**
-   * @throws BackendUnavailableError when the file cannot be used, ConfigurationError when there is no SQLite that may
+   * @throws BackendUnavailableError when the file cannot be used, ConfigurationError when no SQLite is new enough
    * @throws the reason of `signal`, soon after it is aborted; nothing is left open then
    */
   static async open(settings: SqliteSettings, signal?: AbortSignal): Promise<Database> {
@@ -28,7 +28,7 @@ export class Database {
     for (;;) {
       try {
         signal?.throwIfAborted();
-        // One connection for all tries: what the package has prepared stays open until it is collected as garbage, also when closed.
+        // All tries share one connection: statements that the package has prepared stay open until they are collected, even after a close.
         database ??= new Database(settings);
         database.#prepareFile(settings);
         return database;
@@ -53,7 +53,7 @@ export class Database {
     return sqliteVersion(this.#connection);
   }
 
-  /** @throws DamagedRowError for a number that JavaScript cannot hold; else what SQLite throws */
+  /** @throws DamagedRowError for a number that JavaScript cannot hold; else the error of SQLite */
   get<Row>(sql: string, ...values: Value[]): Row | undefined {
     try {
       return this.#statement(sql).get(...values) as Row | undefined;
@@ -62,7 +62,7 @@ export class Database {
     }
   }
 
-  /** @throws DamagedRowError for a number that JavaScript cannot hold; else what SQLite throws */
+  /** @throws DamagedRowError for a number that JavaScript cannot hold; else the error of SQLite */
   all<Row>(sql: string, ...values: Value[]): Row[] {
     try {
       return this.#statement(sql).all(...values) as Row[];
@@ -71,14 +71,14 @@ export class Database {
     }
   }
 
-  /** The number of changed rows. */
+  /** Runs a statement and returns the number of changed rows. */
   run(sql: string, ...values: Value[]): number {
     return Number(this.#statement(sql).run(...values).changes);
   }
 
   /**
-   * A read outside of a transaction.
-   * @throws DamagedRowError for a row that the reader must settle, BackendUnavailableError for the rest
+   * Reads outside of a transaction.
+   * @throws DamagedRowError for a row that the caller must settle, BackendUnavailableError for any other error
    */
   read<T>(query: () => T): T {
     try {
@@ -88,17 +88,17 @@ export class Database {
     }
   }
 
-  /** Changes when another connection has written. */
+  /** A number that changes when another connection has written. */
   get dataVersion(): number {
     return this.get<{ data_version: number }>("PRAGMA data_version")?.data_version ?? 0;
   }
 
   close(): void {
     try {
-      // So that the file is whole by itself, also when another connection is still open and idle.
+      // The file is then complete without its log, even when another connection is still open and idle.
       if (this.file !== ":memory:") this.all("PRAGMA wal_checkpoint(TRUNCATE)");
     } catch {
-      // Others still use the log, or the disk is in trouble: it is read at the next start.
+      // Other connections still use the log, or the disk is in trouble: the log is read at the next start.
     }
     this.#statements.clear();
     this.#connection.close();
@@ -114,19 +114,19 @@ export class Database {
   }
 
   #prepareFile({ file, synchronous }: SqliteSettings): void {
-    // One snapshot: another process may be making the file at this moment.
+    // This needs one snapshot: another process may be creating the file at this moment.
     this.#transaction("BEGIN", () => this.#checkOwner());
     if (file !== ":memory:") this.#connection.exec("PRAGMA journal_mode = WAL");
     this.#connection.exec(`PRAGMA synchronous = ${synchronous.toUpperCase()}`);
     if (this.#pragma("user_version") === MIGRATIONS.length) return;
     this.#transaction("BEGIN IMMEDIATE", () => {
-      // Another process may have migrated while this one waited for the lock.
+      // Another process may have migrated the file while this one waited for the lock.
       for (const step of MIGRATIONS.slice(this.#pragma("user_version"))) this.#connection.exec(step);
       this.#connection.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${MIGRATIONS.length}`);
     });
   }
 
-  /** Never left open: a connection that is closed inside one may keep its locks. */
+  /** Runs a transaction and always ends it: a connection that is closed inside one may keep its locks. */
   #transaction(begin: string, act: () => void): void {
     this.#connection.exec(begin);
     try {
@@ -136,7 +136,7 @@ export class Database {
       try {
         this.#connection.exec("ROLLBACK");
       } catch {
-        // SQLite has already rolled back by itself.
+        // SQLite has already rolled back.
       }
       throw error;
     }
@@ -161,14 +161,14 @@ export class Database {
   }
 }
 
-/** The file holds what tasks were given: SQLite alone would make it for everybody to read. Its log gets the same mode. */
+/** Creates the file for its owner only, because it holds the inputs of tasks: SQLite would let all users read it and its log. */
 function makePrivate(file: string): void {
   if (file === ":memory:") return;
   try {
-    // Never opened when it exists: closing it would drop the locks that other connections of this process hold on it.
+    // An existing file is never opened: closing it would drop the locks that other connections of this process hold on it.
     closeSync(openSync(file, "wx", 0o600));
   } catch {
-    // It exists, or SQLite says why it cannot be made.
+    // The file exists, or SQLite will say why it cannot be created.
   }
 }
 

@@ -2,21 +2,21 @@ import { createRequire } from "node:module";
 import { ConfigurationError } from "@task-backend/core/adapter";
 
 /*
- * The one place that knows where SQLite comes from: Node's own module, or a package with the same interface. One process takes
- * one of them for all its files, because two copies of SQLite in a process do not see each other's locks.
+ * This file chooses the SQLite of the process: Node's own module, or a package with the same interface. A process uses one of them
+ * for all its files, because two copies of SQLite in a process do not see each other's locks.
  */
 
-/** Integers come back as numbers; beyond 2^53 the driver throws a RangeError instead. */
+/** Integers are returned as numbers; beyond 2^53 the driver throws a RangeError instead. */
 export type Value = string | number | null;
 
-/** What is used of a prepared statement of `node:sqlite`. */
+/** The part of a prepared statement of `node:sqlite` that is used here. */
 export interface Statement {
   run(...values: Value[]): { readonly changes: number | bigint };
   get(...values: Value[]): unknown;
   all(...values: Value[]): unknown[];
 }
 
-/** What is used of a connection of `node:sqlite`. */
+/** The part of a connection of `node:sqlite` that is used here. */
 export interface Connection {
   exec(sql: string): void;
   prepare(sql: string): Statement;
@@ -27,11 +27,11 @@ interface Driver {
   readonly DatabaseSync: new (file: string, options: { readonly timeout: number }) => Connection;
 }
 
-/** Older ones can lose committed writes when several processes write and checkpoint (the WAL-reset bug). */
+/** Older versions can lose committed writes when several processes write and checkpoint (the WAL-reset bug). */
 const OLDEST_SQLITE = "3.51.3";
 const OWN = "node:sqlite";
 const PACKAGE = "@photostructure/sqlite";
-/** Before this one, Node's own module is experimental and says so on standard error. */
+/** In older versions of Node the module is experimental and says so on standard error. */
 const OWN_IS_STABLE_FROM = 24;
 
 const require = createRequire(import.meta.url);
@@ -39,8 +39,8 @@ let chosen: Driver | undefined;
 
 /**
  * Opens a file, or `:memory:`.
- * @param timeoutMs how long SQLite waits for a lock, with the event loop standing still
- * @throws ConfigurationError when this process has no SQLite that is new enough; else what SQLite throws
+ * @param timeoutMs how long SQLite waits for a lock, which blocks the event loop
+ * @throws ConfigurationError when this process has no SQLite that is new enough; else the error of SQLite
  */
 export function openConnection(file: string, timeoutMs: number): Connection {
   chosen ??= choose();
@@ -80,7 +80,7 @@ export function sqliteVersion(connection: Pick<Connection, "prepare">): string {
   return (connection.prepare("SELECT sqlite_version() AS version").get() as { version: string }).version;
 }
 
-/** Whether an SQLite of this version may write to a file that other processes write to. */
+/** Whether SQLite of this version may write to a file that other processes write to. */
 export function isNewEnough(version: string): boolean {
   const [given, oldest] = [version, OLDEST_SQLITE].map((text) => text.split(".").map(Number)) as [number[], number[]];
   for (const [index, least] of oldest.entries()) {
@@ -90,7 +90,7 @@ export function isNewEnough(version: string): boolean {
   return true;
 }
 
-/** SQLite's own texts, for calls that throw without its number: `all` of the package does. */
+/** SQLite's own messages, for calls that throw without its result code: `all` of the package does. */
 const TEXTS: readonly (readonly [text: string, code: number])[] = [
   ["database is locked", 5],
   ["database table is locked", 6],
@@ -104,7 +104,7 @@ const TEXTS: readonly (readonly [text: string, code: number])[] = [
   ["file is not a database", 26],
 ];
 
-/** SQLite's primary result code of what a connection threw; undefined for what is no error of SQLite. */
+/** The primary result code of an SQLite error; undefined for any other error. */
 export function resultCode(error: unknown): number | undefined {
   const { code, errcode, message } = error as { code?: unknown; errcode?: unknown; message?: unknown };
   if (typeof errcode === "number") return errcode & 0xff;
@@ -112,7 +112,7 @@ export function resultCode(error: unknown): number | undefined {
   return TEXTS.find(([text]) => String(message).includes(text))?.[1] ?? 1;
 }
 
-/** Whether a query has met an integer that no JavaScript number can hold; `all` of the package says so in its text alone. */
+/** Whether a query met an integer that no JavaScript number can hold; `all` of the package says so only in its message. */
 export function isBeyondNumbers(error: unknown): boolean {
   const { code, message } = error as { code?: unknown; message?: unknown };
   return code === "ERR_OUT_OF_RANGE" || String(message).startsWith("Value is too large to be represented as a JavaScript number");

@@ -13,7 +13,7 @@ import { createAdapter, sqlite, type SqliteOptions } from "./index.ts";
 import { parseOptions } from "./options.ts";
 
 /*
- * How soon things begin, and that nothing is left when they end.
+ * Tests of how soon runs start, and that nothing is left when workers, backends and programs end.
  */
 
 const folder = mkdtempSync(join(tmpdir(), "sqlite-ends-"));
@@ -30,10 +30,10 @@ async function open(options: SqliteOptions = {}): Promise<TaskBackend> {
   return backend.register(echo);
 }
 
-/** A condition that comes true, on a busy machine as well. */
+/** Waits for a condition that comes true even on a busy machine. */
 const eventually = (read: () => unknown): ReturnType<typeof expect.poll> => expect.poll(read, { timeout: 10_000 });
 
-/** Works sooner than the net under the watcher is drawn in, at the least once: the machine may be busy. */
+/** Checks that work takes less time than the poll under the watcher, at least once: the machine may be busy. */
 async function soon(work: () => Promise<unknown>): Promise<void> {
   const took: number[] = [];
   while (took.length < 5) {
@@ -45,7 +45,7 @@ async function soon(work: () => Promise<unknown>): Promise<void> {
   throw new Error(`None was soon: ${took.map(Math.round).join(", ")} ms.`);
 }
 
-/** Another process, as far as SQLite is concerned, that holds the file. */
+/** Locks the file as another process would. */
 function lock(file: string): Connection {
   const connection = openConnection(file, 5_000);
   connection.exec("BEGIN EXCLUSIVE");

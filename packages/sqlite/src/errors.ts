@@ -3,7 +3,7 @@ import { resultCode } from "./driver.ts";
 
 const HELD = "another process has kept it locked for too long; look for one that hangs inside a transaction";
 
-/** By SQLite's result codes: what keeps the file from working for now, and what to do about it. */
+/** The result codes of SQLite that mean that the file cannot be used for now, each with a remedy. */
 const AWAY: ReadonlyMap<number, readonly [name: string, remedy: string]> = new Map([
   [3, ["SQLITE_PERM", "access to it is denied; check the permissions of the file and of its folder"]],
   [5, ["SQLITE_BUSY", HELD]],
@@ -17,15 +17,15 @@ const AWAY: ReadonlyMap<number, readonly [name: string, remedy: string]> = new M
   [26, ["SQLITE_NOTADB", "it is not an SQLite database; give the path of another file"]],
 ]);
 
-/** TOOBIG, CONSTRAINT, MISMATCH, RANGE: what SQLite says of a value, and will say of it each time. */
+/** TOOBIG, CONSTRAINT, MISMATCH, RANGE: the result codes of SQLite for a value that it will refuse each time. */
 const REFUSALS: ReadonlySet<number> = new Set([18, 19, 20, 25]);
 
-/** A row holds what this package cannot have written. Whoever reads it settles the run, so that others go on. */
+/** A row holds something that this package cannot have written. Its reader settles the run, so that others go on. */
 export class DamagedRowError extends Error {
   override readonly name = "DamagedRowError";
 }
 
-/** What SQLite threw, with what to do about it. Errors of ours stay as they are. */
+/** Turns an error of SQLite into one with a remedy. Errors of ours stay as they are. */
 export function toUnavailable(cause: unknown, file: string): Error {
   if (cause instanceof TaskBackendError) return cause;
   const code = resultCode(cause);
@@ -40,8 +40,8 @@ export function isBusy(error: unknown): boolean {
 }
 
 /**
- * Whether SQLite, or JavaScript on the way to it, will never take a value: trying again cannot help. Everything else is the state
- * of the file, which may change.
+ * Whether SQLite, or JavaScript before it, will refuse a value each time, so that trying again cannot help. All other errors are
+ * about the state of the file, which may change.
  */
 export function isRefusal(error: unknown): boolean {
   const cause = causeOf(error);
@@ -50,7 +50,7 @@ export function isRefusal(error: unknown): boolean {
   return cause instanceof DamagedRowError || cause instanceof RangeError || cause instanceof TypeError || cause instanceof SyntaxError;
 }
 
-/** What is behind an error that was made for users. */
+/** The original error behind an error made for users. */
 export function causeOf(error: unknown): unknown {
   return error instanceof BackendUnavailableError && error.cause !== undefined ? error.cause : error;
 }

@@ -21,13 +21,13 @@ interface RunRow extends Settlement {
   readonly retries: number;
 }
 
-/** A run for a tick, with the worker that owns it. */
+/** A run for a tick, with its owner. */
 export interface OwnedRun extends DrivenRun {
   readonly owner: string;
 }
 
 /**
- * The journals of workflow runs. Steps, timers and signals append to them as they happen, in `runs.ts`;
+ * The journals of workflow runs. Steps, timers and signals append to them as they happen, in `settling.ts`;
  * an answer is carried out in one transaction, fenced by the owner of the run.
  */
 export class SqliteJournal implements JournalStore<OwnedRun> {
@@ -35,7 +35,7 @@ export class SqliteJournal implements JournalStore<OwnedRun> {
   readonly #retentionMs: number;
   readonly #onWrite: () => void;
 
-  /** @param onWrite called when a transaction is about to be made, for the worker to add its claims */
+  /** @param onWrite called when a transaction is about to begin, so that the worker can add its claims */
   constructor(database: Database, retentionMs: number, onWrite: () => void) {
     this.#database = database;
     this.#retentionMs = retentionMs;
@@ -56,7 +56,7 @@ export class SqliteJournal implements JournalStore<OwnedRun> {
       run.seq,
       from,
     );
-    // More may have come since the run was read; fewer is a hole.
+    // There may be more rows, added since the run was read; fewer rows mean a gap.
     if (rows.length < run.entries - from || rows.some(({ position }, index) => position !== from + index))
       throw new DamagedRowError("Entries of its journal are missing.");
     return rows.map(({ entry }) => entryOf(entry));
@@ -118,13 +118,13 @@ export class SqliteJournal implements JournalStore<OwnedRun> {
     return run;
   }
 
-  /** Records the commands and starts each, once per number; then parks the run unless more has happened since. */
+  /** Records the commands and starts each, once per number; then parks the run, unless further entries have arrived. */
   #wait(run: RunRow, seen: number, commands: readonly Command[]): "done" | "more" {
     const fresh = commands.filter((command) => command.n >= run.commands);
     for (const [index, command] of fresh.entries()) {
       insertEntry(this.#database, run.seq, run.entries + index, { type: "command", n: command.n, key: command.key });
     }
-    // Parked before they are started: a run that is cancelled while it waits adds its end to the journal at once.
+    // The run is parked before its steps start: the cancellation of a step that still waits adds an entry to the journal at once.
     const more = run.entries > seen;
     this.#database.run(
       `UPDATE runs SET state = ?, owner = CASE ? WHEN 1 THEN owner ELSE NULL END, status = 'running', error = NULL, entries = ?, commands = ?, seen = ?, retries = 0, lost_ticks = 0 WHERE seq = ?`,

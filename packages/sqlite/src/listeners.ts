@@ -1,4 +1,4 @@
-/** Those who want to know of something. One that throws is told of and breaks neither the others nor the one who tells. */
+/** A set of listeners. The error of one is reported, and stops neither the other listeners nor the caller. */
 export class Listeners {
   readonly #listeners = new Set<() => void>();
   readonly #report: (error: unknown) => void;
@@ -11,9 +11,9 @@ export class Listeners {
     return this.#listeners.size;
   }
 
-  /** Answers with what ends it. */
+  /** Adds a listener; the returned function removes it. */
   add(listener: () => void): () => void {
-    // A function of its own, so that the same listener can be added twice.
+    // A new function, so that the same listener can be added twice.
     const added = (): void => listener();
     this.#listeners.add(added);
     return () => this.#listeners.delete(added);

@@ -5,7 +5,7 @@ import { count, countOrNull, errorOf, isSettled, jsonOf, statusOf, text } from "
 /** The columns that `toRecord` reads. */
 export const RECORD_COLUMNS = "id, name, queue, status, run_at, attempts, progress, submitted_at, started_at, finished_at, output, error";
 
-/** A row as it comes from the file, where any column may hold anything. */
+/** A row as the file has it: any column may hold anything. */
 export type Row = Readonly<Record<string, unknown>>;
 
 /** @throws DamagedRowError */
@@ -20,7 +20,7 @@ export function toRecord(row: Row): RunRecord {
     id: text(row["id"], "id"),
     name: text(row["name"], "name"),
     queue: text(row["queue"], "queue"),
-    // A due run stays `scheduled` in the file until a worker looks.
+    // A due run is stored as `scheduled` until a worker promotes it.
     status: status === "scheduled" && due <= Date.now() ? "pending" : status,
     attempts: count(row["attempts"], "attempts"),
     submittedAtMs: count(row["submitted_at"], "submitted_at"),
@@ -32,7 +32,7 @@ export function toRecord(row: Row): RunRecord {
   };
 }
 
-/** Higher is served first. */
+/** The stored number of a priority: higher is served first. */
 export function toPriority(priority: Priority): number {
   return PRIORITIES.indexOf(priority);
 }

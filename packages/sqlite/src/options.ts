@@ -3,11 +3,11 @@ import { dirname, join, resolve } from "node:path";
 import { ConfigurationError, optionMs, parseAdapterOptions, type AdapterContext, type Duration } from "@task-backend/core/adapter";
 import { z } from "zod";
 
-/** Options of `sqlite()`, of `options` in the configuration, and of the query of `sqlite:` URLs. */
+/** The options of `sqlite()`, of `options` in the configuration, and of the query of `sqlite:` URLs. */
 export interface SqliteOptions {
   /** Path of the file, or `":memory:"` for one process. Default: `.task-backend/tasks.db` beside the nearest package.json. */
   file?: string;
-  /** `"full"` survives a power cut at every commit; `"normal"` may lose the last ones then, never the file. Default full. */
+  /** `"full"` survives a power cut at every commit; `"normal"` may then lose the latest commits, never the file. Default full. */
   synchronous?: "full" | "normal";
   /** After this long without a heartbeat, a worker counts as dead and others take its runs. Default 30 s. */
   lease?: Duration;
@@ -50,7 +50,7 @@ export function parseOptions(options: unknown, root: string): SqliteSettings {
 }
 
 /**
- * Settings from what `getBackend` was given: the URL is over the options, and both are over its `retention`.
+ * Reads the settings from the arguments of `getBackend`: the URL goes before the options, and both before `retention`.
  * @throws ConfigurationError naming the option, InvalidArgumentError for a bad duration
  */
 export function parseContext({ url, options, root, retentionMs }: AdapterContext): SqliteSettings {
@@ -62,7 +62,7 @@ export function parseContext({ url, options, root, retentionMs }: AdapterContext
 
 /**
  * `sqlite:./tasks.db`, `sqlite::memory:`, `file:/var/lib/app/tasks.db`, or a bare path; options may follow as a query.
- * @throws ConfigurationError for the URL of another engine, an option that there is not, or one given twice
+ * @throws ConfigurationError for the URL of another engine, an unknown option, or one given twice
  */
 function parseUrl(url: string): Record<string, string> {
   const [, scheme, rest = ""] = /^([a-z][a-z0-9+.-]+):(.*)$/is.exec(url) ?? [undefined, "sqlite", url];
@@ -97,7 +97,7 @@ function pathOf(path: string): string {
 function defaultFile(root: string): string {
   const folder = join(root, ".task-backend");
   try {
-    // What tasks are given concerns nobody else on the machine.
+    // The inputs of tasks concern nobody else on the machine.
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     if (!existsSync(join(folder, ".gitignore"))) writeFileSync(join(folder, ".gitignore"), "*\n");
   } catch (cause) {

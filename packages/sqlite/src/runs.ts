@@ -7,7 +7,7 @@ import { appendEntry, removeRun, withRun } from "./settling.ts";
 import { storedMs } from "./stored.ts";
 
 /*
- * How runs begin, and what they are sent. Each function is called inside a transaction of the writer.
+ * How runs are submitted and signalled. Each function is called inside a transaction of the writer.
  */
 
 /** The run that started this one, and the number of the command. */
@@ -21,7 +21,7 @@ const INSERT = `INSERT INTO runs (id, lane, name, version, definition, by_name, 
 
 /** Adds a run, or finds the one with the same idempotency key. */
 export function insertRun(database: Database, request: RunRequest, retentionMs: number, parent?: Parent): SubmitOutcome {
-  // As JSON text, which holds any string: SQLite would cut one at a null character.
+  // The key is stored as JSON text, which can hold any string: SQLite would cut it at a null character.
   const key = request.idempotencyKey === undefined ? null : JSON.stringify(request.idempotencyKey);
   if (key !== null) {
     const existing = findByKey(database, request, key, retentionMs);
@@ -55,7 +55,7 @@ export function insertRun(database: Database, request: RunRequest, retentionMs: 
 }
 
 function newId(now: number): string {
-  // Begins with the time, so that new ids go to the end of their index.
+  // The id begins with the time, so that new ids go to the end of their index.
   return now.toString(36).padStart(9, "0") + randomUUID().replaceAll("-", "").slice(0, 16);
 }
 
@@ -68,12 +68,12 @@ function findByKey(database: Database, request: RunRequest, key: string, retenti
     key,
   );
   if (!row || row.kept === 1) return row?.id;
-  // Its settlement stays behind for the next pruning: the seq may belong to another run by then, which that knows.
+  // Its settlement stays until the next pruning, which checks whether the seq belongs to another run by then.
   removeRun(database, row.seq);
   return undefined;
 }
 
-/** Makes a workflow that waits ready for a tick. */
+/** Makes a parked workflow ready for a tick. */
 export function wakeRun(database: Database, id: string): void {
   database.run(`UPDATE runs SET state = ${READY} WHERE id = ? AND state = ${PARKED}`, id);
 }
@@ -86,7 +86,7 @@ export function signalRun(database: Database, id: string, request: SignalRequest
     );
     if (!run) return "unknown";
     if (run.state === SETTLED) return "settled";
-    // Known by name only, a run has no kind before a worker has taken it.
+    // A run submitted by name only has no kind until a worker claims it.
     if (run.lane === TASK_LANE && run.by_name === 0) return "not-a-workflow";
     if (request.dedupeId !== undefined) {
       const fresh = database.run(

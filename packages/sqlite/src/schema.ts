@@ -1,9 +1,9 @@
 /*
- * Each index costs every run that passes it a page of the log: there is none for what can be found by the id, such as
- * what a workflow started, whose ids begin with its own.
+ * Each index costs every run a page of the log, so there is none for rows that can be found by the id: the children of a workflow,
+ * for example, have ids that begin with its own.
  *
- * A run is a row of `runs`. `state` drives the scheduling, `status` is what users see.
- * A worker owns its active runs through its row in `workers`, whose lease it renews; a run's owner is its fence.
+ * A run is a row of `runs`. `state` drives the scheduling, `status` is shown to users.
+ * A worker owns its active runs through its row in `workers`, whose lease it renews; the owner of a run fences its writes.
  */
 
 /** Marks the file as ours ("task" in ASCII). */
@@ -72,12 +72,12 @@ export const MIGRATIONS: readonly string[] = [
   CREATE TABLE signal_ids (run INTEGER NOT NULL, dedupe_id TEXT NOT NULL, PRIMARY KEY (run, dedupe_id)) WITHOUT ROWID;
   CREATE TABLE workers (id TEXT PRIMARY KEY, name TEXT NOT NULL, lease_until INTEGER NOT NULL) WITHOUT ROWID;
   `,
-  // Leases do not depend on the wall clock.
+  // Since this step leases do not depend on the wall clock.
   `
   ALTER TABLE workers RENAME COLUMN lease_until TO renewals;
   ALTER TABLE workers ADD COLUMN lease_ms INTEGER NOT NULL DEFAULT 30000;
   `,
-  // Whether a run was submitted by its name alone, and no worker has said yet what it is. Of those that are here nobody knows.
+  // Whether a run was submitted by its name only, and no worker has told its kind yet. For older waiting tasks this is unknown, so 1.
   `
   ALTER TABLE runs ADD COLUMN by_name INTEGER NOT NULL DEFAULT 0;
   UPDATE runs SET by_name = 1 WHERE lane = 0 AND state IN (0, 1) AND started_at IS NULL;

@@ -5,7 +5,7 @@ import { ACTIVE, DELAYED, PARKED, READY, SETTLED, TASK_LANE, WORKFLOW_LANE } fro
 import { LAST_MS, storedMs } from "./stored.ts";
 
 /*
- * How runs end, and what that means for the workflows around them. Each function is called inside a transaction of the writer.
+ * How runs end, and how that changes their parent workflow and children. Each function is called inside a transaction of the writer.
  */
 
 export interface Settlement {
@@ -19,7 +19,7 @@ export interface Settlement {
 /** The columns of `Settlement`. */
 export const SETTLEMENT_COLUMNS = "seq, id, lane, parent, parent_n";
 
-/** Settles a run: its record, the workflow that waits for it, and whatever it started. */
+/** Settles a run: writes its record, tells its parent workflow, and cancels its children. */
 export function settleRun(database: Database, run: Settlement, outcome: StepOutcome, attempts: number | null = null): void {
   const now = Date.now();
   const completed = outcome.status === "completed";
@@ -42,20 +42,20 @@ export function settleRun(database: Database, run: Settlement, outcome: StepOutc
   }
 }
 
-/** Forgets a run that is past its retention. */
+/** Deletes a run that is past its retention. */
 export function removeRun(database: Database, seq: number): void {
   database.run("DELETE FROM runs WHERE seq = ?", seq);
-  // A run known by name only was sent signals, and was a task after all.
+  // A run submitted by name only may have got signals, and turned out to be a task.
   forget(database, seq);
 }
 
-/** What only an unsettled workflow needs. */
+/** Deletes the rows that only an unsettled workflow needs. */
 function forget(database: Database, seq: number): void {
   for (const table of ["journal", "timers", "signal_ids"]) database.run(`DELETE FROM ${table} WHERE run = ?`, seq);
 }
 
 function cancelChildren(database: Database, id: string): void {
-  // Children have the id of their parent, a dot, and a number; a slash comes right after the dot.
+  // The id of a child is the id of its parent, a dot, and a number; a slash comes right after the dot.
   const children = database.all<{ id: string }>(
     `SELECT id FROM runs WHERE id > ? AND id < ? AND parent = ? AND state <> ${SETTLED}`,
     `${id}.`,
@@ -72,7 +72,7 @@ interface CancelRow extends Settlement {
   readonly cancel_requested: number;
 }
 
-/** What a waiting run never gets to do; a running task is told by its worker, a workflow by its journal. */
+/** Settles a waiting run at once. A running task is aborted by its worker, and a workflow gets an entry in its journal. */
 export function cancelRun(database: Database, id: string): "requested" | "settled" | "unknown" {
   return withRun(database, id, "requested", () => {
     const run = database.get<CancelRow>(
@@ -90,14 +90,14 @@ export function cancelRun(database: Database, id: string): "requested" | "settle
     database.run("UPDATE runs SET cancel_requested = 1 WHERE seq = ?", run.seq);
     if (run.lane === WORKFLOW_LANE) {
       appendEntry(database, id, { type: "cancel", atMs: Date.now() });
-      // One that waits for fitting code hears of it as well.
+      // A workflow that waits for fitting code gets its cancellation now, too.
       database.run(`UPDATE runs SET state = ${READY} WHERE seq = ? AND state = ${DELAYED}`, run.seq);
     }
     return "requested";
   });
 }
 
-/** How a run ends that was cancelled before or between its attempts. */
+/** The outcome of a run that was cancelled before or between its attempts. */
 export function cancelled(name: string): StepOutcome {
   return { status: "cancelled", error: cancelledRecord(name) };
 }
@@ -105,9 +105,9 @@ export function cancelled(name: string): StepOutcome {
 // ---- journals and timers ----
 
 /**
- * Puts an entry at the end of a workflow's journal and wakes it. Nothing for settled runs.
- * The deadlines that have passed come before it, whether or not a worker was up. A workflow whose own rows are damaged is settled
- * instead: what happens to others must not fail because of it.
+ * Appends an entry to a workflow's journal and wakes the run. A settled run gets nothing.
+ * Timers that are due come before the entry, whether or not a worker was up. A workflow whose own rows are damaged is settled
+ * instead, so that the transaction of the caller does not fail.
  */
 export function appendEntry(database: Database, id: string, entry: JournalEntry & { readonly atMs: number }): void {
   withRun(database, id, undefined, () => {
@@ -129,7 +129,7 @@ function append(database: Database, id: string, entry: JournalEntry): void {
   if (row) insertEntry(database, row.seq, row.entries - 1, entry);
 }
 
-/** @throws DamagedRowError when something else has written at this place */
+/** @throws DamagedRowError when another program has written an entry with this number */
 export function insertEntry(database: Database, run: number, position: number, entry: JournalEntry): void {
   const json = JSON.stringify(entry);
   if (database.run("INSERT OR IGNORE INTO journal (run, position, entry) VALUES (?, ?, ?)", run, position, json) === 0)
@@ -142,7 +142,7 @@ export interface Timer {
   readonly due_at: number;
 }
 
-/** A sleep is over, or the wait for a signal has timed out. */
+/** Fires a timer: a sleep is over, or the wait for a signal has timed out. */
 export function fire(database: Database, { run, n, due_at: dueMs }: Timer, now: number): void {
   database.run("DELETE FROM timers WHERE run = ? AND n = ?", run, n);
   const found = database.get<{ id: string }>("SELECT id FROM runs WHERE seq = ?", run);
@@ -155,7 +155,7 @@ export function setTimer(database: Database, run: number, n: number, dueMs: numb
 
 // ---- damaged rows ----
 
-/** Does something to a run. When its rows turn out to be damaged it is settled as such, and `otherwise` is the answer. */
+/** Acts on a run. If its rows turn out to be damaged, the run is settled as damaged and `otherwise` is returned. */
 export function withRun<T>(database: Database, id: string, otherwise: T, act: () => T): T {
   try {
     return act();
@@ -166,7 +166,7 @@ export function withRun<T>(database: Database, id: string, otherwise: T, act: ()
   }
 }
 
-/** Columns that must be whole numbers, and what stands there when they are not. */
+/** The columns that must hold whole numbers, each with the SQL that replaces another value. */
 const NUMBERS = { attempts: "0", submitted_at: "?", started_at: "NULL", finished_at: "NULL", run_at: "NULL", parent_n: "NULL" };
 const MEND = [
   ...Object.entries(NUMBERS).map(
@@ -180,8 +180,8 @@ const MEND = [
 ].join(", ");
 
 /**
- * Settles a run `failed` with CORRUPT_RUN because what is stored of it cannot be read, by its `seq` or `id`. One that is settled
- * already shows the same from now on.
+ * Settles a run as `failed` with CORRUPT_RUN because its rows cannot be read; it is found by its `seq` or `id`. A run that was
+ * already settled shows the same error from now on.
  */
 export function settleDamaged(database: Database, by: "seq" | "id", value: number | string, cause: unknown): void {
   const now = Date.now();
@@ -202,8 +202,8 @@ export function settleDamaged(database: Database, by: "seq" | "id", value: numbe
 }
 
 /**
- * Settles a run that this owner holds and whose outcome will never be taken: with CORRUPT_RUN when what is stored of it cannot be
- * read, else with a small error in place of the outcome.
+ * Settles a run of this owner whose outcome can never be stored: with CORRUPT_RUN when its rows cannot be read, else with a small
+ * error in place of the outcome.
  */
 export function settleRefused(database: Database, run: { seq: number; name: string }, owner: string, error: unknown): void {
   const held = `FROM runs WHERE seq = ? AND owner = ? AND state = ${ACTIVE}`;

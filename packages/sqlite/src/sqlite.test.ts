@@ -268,7 +268,7 @@ test("the retention leaves nothing behind", async () => {
   const file = newFile();
   const backend = await open({ file, retention: 300 });
   const runs = await backend.submitMany(Array.from({ length: 600 }, (_, n) => ({ task: echo, input: n })));
-  // Asked for before they settle: a machine that is busy for longer than the retention would find them gone.
+  // The waits begin before the runs settle: if the machine is busy for longer than the retention, the records are gone.
   const outputs = Promise.all(runs.map((run) => run.output()));
   await backend.startWorker();
   await outputs;

@@ -11,14 +11,14 @@ import {
 import { DamagedRowError } from "./errors.ts";
 
 /*
- * Reading back what was stored. SQLite keeps any type in any column and other programs can write to the file, so each value is
- * checked where it enters; what does not fit is a DamagedRowError, which costs its own run and no other.
+ * Reads stored values. SQLite keeps any type in any column, and other programs can write to the file, so each value is checked when
+ * it is read. An invalid value is a DamagedRowError, which costs its own run and no other.
  */
 
-/** The last moment that JavaScript's dates know; no due time is later, and no number in the file is larger. */
+/** The last moment of JavaScript's dates; no due time is later, and no number in the file is larger. */
 export const LAST_MS = 8_640_000_000_000_000;
 
-/** A moment as it is stored: an integer that can be read back, whatever arithmetic it comes from. */
+/** A moment for storage: an integer that can be read again, whatever arithmetic made it. */
 export function storedMs(ms: number): number {
   return Number.isNaN(ms) ? Date.now() : Math.min(Math.max(Math.ceil(ms), 0), LAST_MS);
 }
@@ -48,7 +48,7 @@ export function textOrNull(value: unknown, what: string): string | null {
   return value === null ? null : text(value, what);
 }
 
-/** A whole number from 0. */
+/** A whole number, 0 or more. */
 export function count(value: unknown, what: string): number {
   if (Number.isSafeInteger(value) && (value as number) >= 0) return value as number;
   throw new DamagedRowError(`Its ${what} is not a whole number from 0.`);
@@ -69,7 +69,7 @@ export function priorityOf(value: unknown): Priority {
   return priority;
 }
 
-/** The text of the parser's error would show a piece of the payload, so it is not kept. */
+/** The parser's error is not kept as the cause: its message would show a part of the payload. */
 export function jsonOf(value: unknown, what: string): Json {
   const json = text(value, what);
   try {

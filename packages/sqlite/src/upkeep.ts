@@ -6,9 +6,9 @@ import { cancelled, fire, removeRun, settleDamaged, settleRun, SETTLEMENT_COLUMN
 import { LAST_MS } from "./stored.ts";
 
 /*
- * What comes due, who is lost, what is old, and what cannot be read: workers see to it for all runs of the file. Each function is
- * called inside a transaction of the writer. A row that something else wrote must not keep the others from it, so the queries
- * look past values of another type or beyond the dates, and `settleUnreadable` finds those.
+ * The upkeep that workers do for all runs of the file: due runs, lost workers, old records and unreadable rows. Each function is
+ * called inside a transaction of the writer. A row that another program wrote must not block the others, so the queries skip
+ * values of another type or beyond the dates, and `settleUnreadable` finds those.
  */
 
 const DUE = `SELECT min(due) AS due FROM (
@@ -20,7 +20,7 @@ export function nextDue(database: Database): number | undefined {
   return database.get<{ due: number | null }>(DUE)?.due ?? undefined;
 }
 
-/** Moves what is due to where workers find it. */
+/** Makes due runs ready, and fires due timers. */
 export function promoteDue(database: Database): void {
   const now = Date.now();
   database.run(
@@ -36,10 +36,10 @@ export function promoteDue(database: Database): void {
   }
 }
 
-/** Gives the runs of lost workers to others; the lost start stays charged. Returns how many. */
+/** Makes the runs of lost workers ready for others; the lost start stays charged. Returns how many. */
 export function recoverLost(database: Database, lookout: Lookout): number {
   let recovered = 0;
-  // As text, a count of any type and size can be compared; a lease that is none has ended.
+  // As text, a count of any type and size can be compared; an invalid lease counts as ended.
   const workers = database.all<WorkerRow>(
     "SELECT id, CAST(renewals AS TEXT) AS renewals, CASE WHEN typeof(lease_ms) = 'integer' AND lease_ms BETWEEN 0 AND 4294967295 THEN lease_ms ELSE 0 END AS lease_ms FROM workers",
   );
@@ -71,7 +71,7 @@ function recover(database: Database, seq: number): void {
 
 const PRUNE_BATCH = 500;
 
-/** Forgets settled runs past the retention. True when there may be more. */
+/** Deletes settled runs past the retention. Returns true when there may be more. */
 export function prune(database: Database, retentionMs: number): boolean {
   const now = Date.now();
   const before = now - retentionMs;
@@ -84,7 +84,7 @@ export function prune(database: Database, retentionMs: number): boolean {
     if (typeof finishedAt !== "number") database.run("UPDATE settlements SET finished_at = ? WHERE seq = ?", now, seq);
     else if (finishedAt < before) {
       pruned++;
-      // Its own row decides: the seq may have been used again, for a run with the same idempotency key.
+      // The run's own row decides: the seq may have been reused, for a run with the same idempotency key.
       const old = database.get(`SELECT 1 FROM runs WHERE seq = ? AND state = ${SETTLED} AND finished_at < ?`, run, before);
       if (old) removeRun(database, run);
       database.run("DELETE FROM settlements WHERE seq = ?", seq);
@@ -95,7 +95,7 @@ export function prune(database: Database, retentionMs: number): boolean {
 
 const BAD_TIMER = `typeof(n) <> 'integer' OR n NOT BETWEEN 0 AND ${LAST_MS}`;
 
-/** Settles the runs that wait for a time that will never come. Such a row is at an end of its index: this costs next to nothing. */
+/** Settles the runs that wait for a time that will never come. Such a row is at an end of its index, so this costs almost nothing. */
 export function settleTimeless(database: Database): void {
   for (const condition of ["run_at IS NULL", `run_at > ${LAST_MS}`]) {
     for (const { seq } of database.all<{ seq: number }>(`SELECT seq FROM runs WHERE state = ${DELAYED} AND ${condition}`))
@@ -104,9 +104,9 @@ export function settleTimeless(database: Database): void {
   settleTimers(database, `due_at > ${LAST_MS}`);
 }
 
-/** Mends, or settles, what has kept a query for many runs from being read. Looks at every row that waits. */
+/** Repairs or settles the rows that make a query for many runs fail. Looks at every waiting row. */
 export function settleUnreadable(database: Database): void {
-  // The next run gets the highest number and one: numbers beyond those that can be read must not spread.
+  // A new run gets the highest number plus one, so numbers beyond the readable ones must not spread.
   const highest = `SELECT max(seq) FROM runs WHERE seq > ${LAST_MS}`;
   const next = `SELECT COALESCE(max(seq), 0) + 1 FROM runs WHERE seq < ${LAST_MS}`;
   while (database.run(`UPDATE runs SET seq = (${next}) WHERE seq = (${highest})`) > 0) continue;

@@ -26,11 +26,11 @@ import { settleRefused } from "./settling.ts";
 import { storedMs } from "./stored.ts";
 import { nextDue, promoteDue, prune, recoverLost, settleTimeless } from "./upkeep.ts";
 
-/** Workflow runs that one worker takes further at a time. They wait for the file, not for work. */
+/** The number of workflow runs in one worker at a time. They wait for the file, not for work. */
 const MAX_TICKS = 100;
 const PRUNE_EVERY_MS = 30_000;
 
-/** Claims, runs and settles. Its lease covers all that it holds. */
+/** Claims, runs and settles. Its lease covers all runs that it holds. */
 export class SqliteWorker implements WorkerHandle {
   readonly #database: Database;
   readonly #settings: SqliteSettings;
@@ -48,11 +48,11 @@ export class SqliteWorker implements WorkerHandle {
   #busy = 0;
   #ticking = 0;
   #claiming = false;
-  /** Whether something has happened since the claim that is on its way looked. */
+  /** Whether a change came after the claim under way had looked. */
   #missed = false;
   #idle: (() => void) | undefined;
   #dueTimer: NodeJS.Timeout | undefined;
-  /** By the monotonic clock. Undefined before the first time. */
+  /** The last renewal, by the monotonic clock. Undefined before the first one. */
   #renewedAt: number | undefined;
   #asking: Promise<void> | undefined;
 
@@ -68,7 +68,7 @@ export class SqliteWorker implements WorkerHandle {
     this.#intervals = new Intervals(runtime.log);
   }
 
-  /** Resolves once it claims. When it cannot, nothing of it is left. */
+  /** Resolves once the worker claims. If it cannot start, nothing of it is left. */
   async start(): Promise<void> {
     await this.#heartbeat();
     if (this.#shutdown.stopping) throw new BackendClosedError("startWorker");
@@ -89,13 +89,13 @@ export class SqliteWorker implements WorkerHandle {
     return this.#shutdown.stop(graceMs);
   }
 
-  /** The file is being closed under it: it ends as it stands, and the lease gives its runs to others. */
+  /** Ends the worker because the file is being closed: its lease expires, and other workers get its runs. */
   abandon(): void {
     void this.stop(0);
     this.#endTimers();
   }
 
-  /** Claims what it has room for, if there is anything. */
+  /** Claims runs for the free slots, if there are any. */
   pump(): void {
     if (this.#shutdown.stopping) return;
     if (this.#claiming) {
@@ -103,7 +103,7 @@ export class SqliteWorker implements WorkerHandle {
       return;
     }
     try {
-      // With other writes on their way there is a transaction to join, otherwise a look comes first.
+      // If other writes are pending, the claim joins their transaction; otherwise a read looks for runs first.
       if (!this.#database.writer.pending) {
         const due = nextDue(this.#database);
         if ((due === undefined || due > Date.now()) && !this.#claims.any(this.#free())) return this.#armDueTimer(due);
@@ -134,7 +134,7 @@ export class SqliteWorker implements WorkerHandle {
   }
 
   #claim(owner: string): { claims: Claim[]; due: number | undefined } {
-    // A worker whose lease others have ended must not own anything under its old name: nobody would look for that.
+    // A worker whose lease others have ended must not own a run under its old name: nobody would recover that run.
     const alive = this.#database.get("SELECT 1 FROM workers WHERE id = ?", owner);
     if (this.#shutdown.stopping || !alive) return { claims: [], due: undefined };
     let due = nextDue(this.#database);
@@ -154,7 +154,7 @@ export class SqliteWorker implements WorkerHandle {
   }
 
   async #attempt(claim: Claim, owner: string): Promise<void> {
-    // The slot is free in the transaction that settles: the next claim joins it.
+    // The slot becomes free just before the transaction that settles: the next claim joins it.
     this.#busy++;
     const holds = (): boolean | Promise<boolean> => (this.#isStale() ? this.#ask(owner) : owner === this.#owner);
     await this.#attempts.run(claim, owner, holds, () => {
@@ -164,7 +164,7 @@ export class SqliteWorker implements WorkerHandle {
     this.#checkIdle();
   }
 
-  /** A process that was frozen may have lost what it claimed. */
+  /** Whether the worker may have lost its runs, because its process was frozen. */
   #isStale(): boolean {
     return performance.now() - (this.#renewedAt ?? -Infinity) > this.#settings.leaseMs / 2;
   }
@@ -173,7 +173,7 @@ export class SqliteWorker implements WorkerHandle {
     await (this.#asking ??= this.#heartbeat()
       .catch(() => {})
       .finally(() => (this.#asking = undefined)));
-    // The answer may have come late as well.
+    // The answer may have come late, too.
     return owner === this.#owner && !this.#isStale();
   }
 
@@ -185,7 +185,7 @@ export class SqliteWorker implements WorkerHandle {
     try {
       await this.#drive({ id, name, queue, input, headers, priority, startedAtMs, lostTicks, owner, ...(version !== null && { version }) });
     } catch (error) {
-      // The claim stays with this worker: release it, or let the lease do so.
+      // The claim is still this worker's: it is released, now or by the lease.
       this.#runtime.evict(id);
       await this.#release(claim, owner, error);
     }
@@ -194,14 +194,14 @@ export class SqliteWorker implements WorkerHandle {
     this.#checkIdle();
   }
 
-  /** A workflow's function went on outside of a tick: the next one says so. */
+  /** Wakes a run whose function went on outside of a tick; its next tick reports that. */
   #wake(id: string): void {
     this.#database.writer
       .write(() => wakeRun(this.#database, id))
       .catch((error: unknown) => this.#runtime.log.warn(`Workflow run ${id} was not woken: ${(error as Error).message}`));
   }
 
-  /** A tick that could not be stored is asked again later; one that never will be settles the run. */
+  /** Releases a run whose tick could not be stored; if storing it can never work, the run is settled. */
   async #release(claim: Claim, owner: string, error: unknown): Promise<void> {
     const release = (): void => {
       this.#database.run(
@@ -220,7 +220,7 @@ export class SqliteWorker implements WorkerHandle {
         await this.#database.writer.write(() => write());
         return;
       } catch (again) {
-        // What would settle it is refused as well: whoever did that may undo it.
+        // The failure is refused as well. The reason may pass, so the run is released.
         if (isRefusal(again)) write = release;
         if (this.#shutdown.stopping) return;
         await pause(TROUBLE_RETRY_MS);
@@ -228,9 +228,9 @@ export class SqliteWorker implements WorkerHandle {
     }
   }
 
-  // ---- the lease, and what others did ----
+  // ---- the lease, and changes by others ----
 
-  /** Renews the lease; takes over from workers that are lost. */
+  /** Renews the lease, and takes over the runs of lost workers. */
   async #heartbeat(): Promise<void> {
     const owner = this.#owner;
     const now = performance.now();
@@ -254,7 +254,7 @@ export class SqliteWorker implements WorkerHandle {
     this.pump();
   }
 
-  /** This worker was away for longer than its lease: all it held belongs to others now. */
+  /** Starts again under a new name: this worker was away for longer than its lease, and its runs belong to others now. */
   async #startOver(): Promise<void> {
     this.#runtime.log.warn("This worker was away for longer than its lease; its runs were given to others");
     this.#owner = randomUUID();
@@ -263,7 +263,7 @@ export class SqliteWorker implements WorkerHandle {
     await this.#heartbeat();
   }
 
-  /** Something was committed, here or elsewhere. */
+  /** Reacts to a commit of this or another process. */
   notice(): void {
     try {
       this.#noticeCancels();
@@ -291,7 +291,7 @@ export class SqliteWorker implements WorkerHandle {
     while ((await this.#database.writer.write(tidy)) && !this.#shutdown.stopping) continue;
   }
 
-  /** Runs of its queues that no definition here fits: for an operator to see, another worker may have it. */
+  /** Warns of runs in its queues that no definition here fits. Another worker may have one. */
   #warnUnknown(): void {
     // A run that was submitted by name only waits under its bare name.
     const known = new Set(this.#runtime.definitions.flatMap((definition) => [definitionKey(definition), definition.name]));
@@ -328,7 +328,7 @@ export class SqliteWorker implements WorkerHandle {
       this.#checkIdle();
     });
     this.#endTimers();
-    // Ended rather than deleted: should anything still be owned, the next worker finds it.
+    // The row is marked as ended, not deleted: if the worker still owns a run, the next worker finds it.
     await this.#database.writer
       .write(() => this.#database.run("UPDATE workers SET lease_ms = 0 WHERE id = ?", this.#owner))
       .catch(() => {});

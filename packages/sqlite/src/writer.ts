@@ -5,7 +5,7 @@ import { isBusy, toUnavailable } from "./errors.ts";
 interface Write {
   readonly run: () => unknown;
   readonly deadline: number;
-  /** After the other writes of the transaction. */
+  /** Whether it comes after the other writes of the transaction. */
   readonly last: boolean;
   resolve(value: unknown): void;
   reject(error: unknown): void;
@@ -14,13 +14,13 @@ interface Write {
 const RETRY_MS = 15;
 
 /**
- * Puts the writes of one turn of the event loop into one transaction: one sync of the disk for all of them.
+ * Puts the writes of one turn of the event loop into one transaction, so that all share one sync of the disk.
  * Each write still succeeds or fails alone.
  */
 export class Writer {
   /**
-   * Called after commits, when those who wrote have heard of it. Not before the transaction is over, and never in it: whatever a
-   * listener does, what is committed stays so, once.
+   * Called after a commit, once its writers' promises have resolved. The transaction is over by then, so a listener can neither undo
+   * the commit nor repeat it.
    */
   onCommit: () => void = () => {};
   /** Called right after each commit, for those outside of this process. Must not throw. */
@@ -37,14 +37,14 @@ export class Writer {
     this.#lockTimeoutMs = lockTimeoutMs;
   }
 
-  /** Whether a transaction is about to be made anyway. */
+  /** Whether a transaction is about to begin anyway. */
   get pending(): boolean {
     return this.#queue.some((write) => !write.last);
   }
 
   /**
-   * Runs `run` inside a transaction; resolves with its answer once that is committed.
-   * @param order `last`: after the other writes of the transaction
+   * Runs `run` inside a transaction; resolves with its result once that is committed.
+   * @param order `last`: it comes after the other writes of the transaction
    * @throws BackendUnavailableError
    */
   write<T>(run: () => T, order: "any" | "last" = "any"): Promise<T> {
@@ -56,7 +56,7 @@ export class Writer {
     });
   }
 
-  /** Commits what is queued and takes no more. */
+  /** Commits the queued writes and accepts no more. */
   close(): void {
     this.#flush();
     this.#closed = true;
@@ -89,7 +89,7 @@ export class Writer {
     }
   }
 
-  /** After a transaction failed as a whole, each write is tried by itself, so that only the culprit is refused. */
+  /** Commits one write of a failed transaction by itself, so that only the write at fault is refused. */
   #alone(write: Write): void {
     try {
       this.#commit([write]);
@@ -119,7 +119,7 @@ export class Writer {
       try {
         database.run("ROLLBACK");
       } catch {
-        // SQLite has already rolled back by itself, as it does when the disk is full.
+        // SQLite has already rolled back, as it does when the disk is full.
       }
       throw error;
     }
