@@ -20,7 +20,7 @@ import { Waits } from "./waits.ts";
 import { BullmqWorker } from "./worker.ts";
 
 /**
- * An adapter over BullMQ, for `createBackend`: on Redis, or on PostgreSQL where the URL or the connection says so.
+ * An adapter over BullMQ, for `createBackend`: on Redis, or on PostgreSQL if the URL or the connection is one of PostgreSQL.
  * @throws ConfigurationError
  * @example
  * const backend = await createBackend(bullmq({ url: "redis://localhost:6379" }));
@@ -29,7 +29,7 @@ export function bullmq(options: BullmqOptions = {}): Adapter {
   return makeAdapter(parseOptions(options));
 }
 
-/** What `TASK_BACKEND_TYPE=bullmq` loads. */
+/** The factory that `TASK_BACKEND_TYPE=bullmq` loads. */
 export function createAdapter({ url, options, env, log, retentionMs }: AdapterContext): Adapter {
   const given: BullmqOptions = typeof options === "object" && options !== null ? options : {};
   const found = given.connection === undefined ? (url ?? given.url ?? env["REDIS_URL"]) : undefined;
@@ -42,7 +42,7 @@ function makeAdapter(settings: BullmqSettings, log?: Logger): Adapter {
   let waits: Waits | undefined;
   let submitter: Submitter | undefined;
 
-  // Exactly the retention, also before the next pruning.
+  // A run is gone exactly after its retention, whether or not it has been pruned.
   const expired = ({ finishedOn }: StoredJob): boolean => finishedOn !== undefined && finishedOn <= Date.now() - settings.retentionMs;
 
   const connected = (): Store => {
@@ -50,7 +50,7 @@ function makeAdapter(settings: BullmqSettings, log?: Logger): Adapter {
     return store;
   };
 
-  /** One call to the store; what its driver throws becomes BackendUnavailableError. */
+  /** Makes one call to the store; an error of its driver becomes BackendUnavailableError. */
   const call = async <T>(run: (open: Store) => Promise<T>): Promise<T> => {
     const open = connected();
     try {

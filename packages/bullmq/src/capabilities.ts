@@ -1,17 +1,17 @@
 import type { Capabilities, Level } from "@task-backend/core/adapter";
 import type { BullmqSettings } from "./options.ts";
 
-/** Far below what either store takes; a queue that passes more than this around wants a reference instead. */
+/** Far below the limit of either store; larger payloads than this should be passed around as a reference. */
 const MAX_PAYLOAD_BYTES = 16 * 1024 * 1024;
 
-/** What was found on connecting. */
+/** The facts observed on connecting. */
 export interface Observed {
   readonly version: string;
   readonly where: string;
 }
 
 export function capabilitiesOf(settings: BullmqSettings, { version, where }: Observed): Capabilities {
-  // The type jsonb holds neither, and sorts keys.
+  // The type jsonb can hold neither, and it sorts keys.
   const oddCharacters: Level = settings.target.store === "redis" ? "native" : "unsupported";
   return {
     engine: "bullmq",

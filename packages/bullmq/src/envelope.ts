@@ -4,11 +4,11 @@ import { toRef } from "./ids.ts";
 import type { FailureRecord, JobData } from "./mapping.ts";
 
 /*
- * What is read from a store may be damaged, or written by something else. Everything that this package reads as JSON is
- * checked here, once, so that no other code meets a shape it does not expect.
+ * Stored data may be damaged, or written by another program. All JSON that this package reads is checked here, once, so that no
+ * other code meets an unexpected shape.
  */
 
-/** What a job carries. With `damage`, it is not ours as it stands: `data` holds no more than the workflow to be told. */
+/** The data of a job. With `damage`, the job cannot be run: `data` then holds only the parent workflow, which must be told. */
 export interface Envelope {
   readonly data: JobData;
   readonly damage?: Error;
@@ -73,7 +73,7 @@ function isEntry(entry: Record<string, unknown>): boolean {
   }
 }
 
-/** Our record in a job's stacktrace; undefined where there is none that can be read. */
+/** Our record in a job's stacktrace; undefined when there is no readable one. */
 export function readFailure(stacktrace: string | undefined): FailureRecord | undefined {
   const list = readJson(stacktrace);
   const last: unknown = Array.isArray(list) ? list.at(-1) : undefined;
@@ -83,7 +83,7 @@ export function readFailure(stacktrace: string | undefined): FailureRecord | und
   return typeof record["error"]["message"] === "string" ? (record as unknown as FailureRecord) : undefined;
 }
 
-/** Undefined for what is no JSON. */
+/** Parses JSON; undefined for any other text. */
 export function readJson(text: string | undefined): Json | undefined {
   try {
     return text === undefined ? undefined : (JSON.parse(text) as Json);

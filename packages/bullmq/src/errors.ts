@@ -1,14 +1,14 @@
 import { BackendUnavailableError, corruptRecord, refusedRecord, TaskBackendError, type ErrorRecord } from "@task-backend/core/adapter";
 
-/** BullMQ's codes for: no such job, no lock, not active, the lock of another. */
+/** BullMQ's codes for: no such job, no lock, not active, locked by another. */
 const LOST: readonly unknown[] = [-1, -2, -3, -6];
 
-/** Whether a write was refused because this worker does not own the run any more. */
+/** Whether a write was refused because this worker no longer owns the run. */
 export function isLost(error: unknown): boolean {
   return LOST.includes((error as { code?: unknown }).code);
 }
 
-/** What stands in the way of one run lies in the run itself: trying again cannot help, so it settles with this record. */
+/** An error in the data of one run: trying again cannot help, so the run settles with this record. */
 export class RunFault extends Error {
   readonly record: ErrorRecord;
 
@@ -19,7 +19,7 @@ export class RunFault extends Error {
   }
 }
 
-/** Reads what is stored of a run. `what` names it. @throws RunFault with CORRUPT_RUN */
+/** Reads stored data of a run. `what` names it. @throws RunFault with CORRUPT_RUN */
 export function readStored<T>(what: string, read: () => T): T {
   try {
     return read();
@@ -29,37 +29,37 @@ export function readStored<T>(what: string, read: () => T): T {
 }
 
 /**
- * How a run ends whose data or outcome the store will never give or take; undefined where the store is merely away.
- * `what` names what was to be stored.
+ * The outcome of a run whose data or outcome the store will always refuse; undefined when the store is only unreachable.
+ * `what` names the value to be stored.
  */
 export function faultOf(error: unknown, what: string): ErrorRecord | undefined {
   if (error instanceof RunFault) return error.record;
   return isRefused(error) ? refusedRecord(what, error) : undefined;
 }
 
-/** SQLSTATE classes that speak of the data: data exception, integrity, a limit of the program. */
+/** The SQLSTATE classes for errors in the data: data exception, integrity, a limit of the program. */
 const REFUSED_BY_POSTGRES = /^(22|23|54)[0-9A-Z]{3}$/;
-/** What Redis answers for as long as it cannot work; a script's error holds it as well. */
+/** The answers of Redis while it cannot work; a script's error contains them too. */
 const REDIS_IS_AWAY =
   /\b(OOM|LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS|NOAUTH|NOPERM|WRONGPASS|UNKILLABLE)\b|max number of clients|unknown command/;
 
-/** Whether an error is an answer about what was sent, which will be the same next time, rather than a store that is away. */
+/** Whether the store refused the data itself, and would do so again, rather than being unreachable. */
 export function isRefused(error: unknown): boolean {
   const { name, code, message = "" } = error as { name?: string; code?: unknown; message?: string };
   if (name === "ReplyError") return /^(ERR|WRONGTYPE)\b/.test(message) && !REDIS_IS_AWAY.test(message);
   if (typeof code === "string" && REFUSED_BY_POSTGRES.test(code)) return true;
-  // What cannot even be put together here: text that grows too long.
+  // The request cannot even be built here: its text is too long.
   return error instanceof RangeError || code === "ERR_STRING_TOO_LONG";
 }
 
-/** What the driver threw, with what to do about it. Errors of ours stay as they are. */
+/** Turns a driver's error into one with a remedy. Errors of ours stay as they are. */
 export function toUnavailable(cause: unknown, where: string): Error {
   if (cause instanceof TaskBackendError) return cause;
   const message = describe(cause);
   return new BackendUnavailableError(`${where} cannot be used: ${message}.${remedyOf(message)}`, { cause: withoutCommand(cause) });
 }
 
-/** An error of ioredis carries the command that failed, and with it passwords and payloads. */
+/** Removes the failed command from an error of ioredis: it may hold passwords and payloads. */
 function withoutCommand(cause: unknown): unknown {
   if (typeof cause !== "object" || cause === null) return cause;
   if ("command" in cause) Reflect.deleteProperty(cause, "command");

@@ -2,7 +2,7 @@ import type { Decision, ErrorRecord } from "@task-backend/core/adapter";
 import { boundedDelay, chargedStarts, failureFields, previousFailure, type FailureRecord } from "./mapping.ts";
 import { minimalJob, type Claim, type Lane, type NextJob, type Store } from "./store.ts";
 
-/** Carries out what core decided about an attempt, by BullMQ's own moves. */
+/** Carries out core's decision about an attempt, with BullMQ's own operations. */
 export class Finisher {
   readonly #store: Store;
 
@@ -10,7 +10,7 @@ export class Finisher {
     this.#store = store;
   }
 
-  /** Answers with the next claim where that could be had in the same step. Throws BullMQ's error when the lock is lost. */
+  /** Returns the next claim if the same step made one. Throws BullMQ's error when the lock is lost. */
   async finish(lane: Lane, claim: Claim, decision: Decision, fetchNext: boolean): Promise<NextJob> {
     const { ref, token, data } = claim;
     const { backend } = lane;

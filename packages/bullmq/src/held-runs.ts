@@ -9,11 +9,11 @@ export interface HeldRun {
   readonly interruption: Interruption;
 }
 
-/** What one worker holds, with the locks it holds it by. */
+/** The runs that one worker holds, with their locks. */
 export class HeldRuns {
   readonly #store: Store;
   readonly #lockMs: number;
-  /** By run id. */
+  /** The runs by id. */
   readonly #held = new Map<string, HeldRun>();
 
   constructor(store: Store, lockMs: number) {
@@ -39,7 +39,7 @@ export class HeldRuns {
     for (const { interruption } of this.#held.values()) interruption.abort("shutdown");
   }
 
-  /** Whether a claim is surely ours still, by its age or by asking. */
+  /** Whether this worker surely still owns a run: the claim is fresh, or the store confirms it. */
   isOurs(held: HeldRun): boolean | Promise<boolean> {
     return this.#isFresh(performance.now() - held.claim.askedAt) || this.#ask(held);
   }
@@ -51,7 +51,7 @@ export class HeldRuns {
     }
   }
 
-  /** For a message that a run may not be ours any more: the store is asked. */
+  /** Asks the store about a run, after a message that this worker may have lost it. */
   async lookAt(id: string): Promise<void> {
     const held = this.#held.get(id);
     if (held) await this.#renew(held.lane, [held]);
@@ -66,7 +66,7 @@ export class HeldRuns {
     for (const one of held) if (lost.includes(one.claim.ref.id)) await this.#drop(one);
   }
 
-  /** The lock is another's by now, or gone: the run was cancelled, or this worker was away for too long. */
+  /** Aborts a run whose lock is gone or another worker's: it was cancelled, or this worker was away for too long. */
   async #drop(held: HeldRun): Promise<void> {
     if (!this.#isHeld(held)) return;
     const job = await this.#store.get(held.claim.ref);
@@ -77,7 +77,7 @@ export class HeldRuns {
     return this.#held.get(toRunId(held.claim.ref)) === held;
   }
 
-  /** A process that was frozen finds the answer to its claim long after its lock is another's. */
+  /** A process that was frozen may see the answer to its claim long after another worker got the lock. */
   #isFresh(ageMs: number): boolean {
     return ageMs < this.#lockMs / 2;
   }
@@ -85,7 +85,7 @@ export class HeldRuns {
   async #ask({ claim, lane }: HeldRun): Promise<boolean> {
     const askedAt = performance.now();
     const lost = await lane.backend.extendLocks([claim.ref.id], [claim.token], this.#lockMs).catch(() => [claim.ref.id]);
-    // The answer may have come late as well.
+    // The answer may have come late, too.
     return lost.length === 0 && this.#isFresh(performance.now() - askedAt);
   }
 }

@@ -1,4 +1,4 @@
-/** A job of BullMQ: its queue there, and its id in it. */
+/** A job of BullMQ: its BullMQ queue, and its id there. */
 export interface JobRef {
   readonly queue: string;
   readonly id: string;
@@ -6,12 +6,12 @@ export interface JobRef {
 
 const WORKFLOWS = "@workflows";
 
-/** BullMQ's name of a queue. No name of ours holds an "@", and BullMQ's hold no colon. */
+/** The BullMQ name of a queue. Our names never contain "@", and BullMQ's never contain a colon. */
 export function toQueue(queue: string, lane: "task" | "workflow"): string {
   return queue.replaceAll(":", "@_") + (lane === "workflow" ? WORKFLOWS : "");
 }
 
-/** Our name of a BullMQ queue. */
+/** The name that we give to a BullMQ queue. */
 export function fromQueue(queue: string): string {
   return (queue.endsWith(WORKFLOWS) ? queue.slice(0, -WORKFLOWS.length) : queue).replaceAll("@_", ":");
 }
@@ -20,15 +20,15 @@ export function isWorkflowQueue(queue: string): boolean {
   return queue.endsWith(WORKFLOWS);
 }
 
-/** A run's id is its BullMQ queue and job id, as they follow each other in a Redis key. */
+/** A run's id is its BullMQ queue and job id, in the same form as in a Redis key. */
 export function toRunId({ queue, id }: JobRef): string {
   return `${queue}:${id}`;
 }
 
-/** Undefined for what can be no run id. */
+/** Splits a run id; undefined for an invalid one. */
 export function toRef(runId: string): JobRef | undefined {
   const at = runId.indexOf(":");
-  // PostgreSQL takes no text with a null character, and no id of ours has one.
+  // PostgreSQL accepts no text with a null character, and our ids have none.
   return at < 1 || at === runId.length - 1 || runId.includes(":", at + 1) || runId.includes("\u0000")
     ? undefined
     : { queue: runId.slice(0, at), id: runId.slice(at + 1) };

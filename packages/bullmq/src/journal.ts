@@ -14,18 +14,18 @@ import { isWorkflowQueue, toRef, toRunId } from "./ids.ts";
 import { cancelledFailure, chargedStarts, MAX_DUE_MS, toJob, type FailureRecord, type NewJob } from "./mapping.ts";
 import type { Claim, Ending, Lane, Store, TickRecord } from "./store.ts";
 
-/** What a tick asked for and this worker has yet to carry out; on record until it is done. */
+/** The runs to start and cancel for a tick; recorded until this worker has done it. */
 interface Outbox {
   readonly runs: readonly (readonly [n: number, run: RunRequest])[];
   readonly cancels: readonly number[];
 }
 
-/** Beyond the end of any journal. */
+/** A position beyond the end of any journal. */
 const NO_ENTRIES = 2 ** 31 - 1;
 
 /**
- * What the commands of one tick may come to together, in characters of JSON. They are recorded in one step, where PostgreSQL's
- * jsonb ends at 256 MB and a value of Redis at 512 MB, and the text grows as it is quoted once more.
+ * The largest size of all commands of one tick, in characters of JSON. They are recorded in one step; PostgreSQL's jsonb is limited
+ * to 256 MB and a Redis value to 512 MB, and the text grows when it is quoted once more.
  */
 const MAX_TICK_CHARACTERS = 64 * 1024 * 1024;
 
@@ -33,14 +33,14 @@ const MAX_TICK_CHARACTERS = 64 * 1024 * 1024;
 export interface ClaimedRun extends DrivenRun {
   readonly lane: Lane;
   readonly claim: Claim;
-  /** On record so far. */
+  /** The number of recorded commands. */
   commands: number;
 }
 
 /**
- * The journals of workflow runs. Steps, timers and signals append to them as they happen, in the store's atomic steps;
- * commands are put on record before they are carried out, and carried out again by the next tick should this one be lost.
- * What the run's own data makes impossible is thrown as a RunFault.
+ * The journals of workflow runs. Steps, timers and signals append to them as they happen, in the store's atomic steps.
+ * Commands are recorded before they are carried out; if this worker is lost, the next tick carries them out again.
+ * An error in the run's own data is thrown as a RunFault.
  */
 export class WorkflowJournal implements JournalStore<ClaimedRun> {
   readonly #store: Store;
@@ -49,11 +49,11 @@ export class WorkflowJournal implements JournalStore<ClaimedRun> {
     this.#store = store;
   }
 
-  /** Before a tick. Answers how many ticks in a row were lost with their worker. */
+  /** Prepares a tick. Returns how many ticks in a row were lost with their worker. */
   async begin(run: ClaimedRun): Promise<number | "settled"> {
     const { claim, version } = run;
     if (claim.json.stalledCounter === 0) return 0;
-    // A worker may have been lost while it was settling the run or carrying commands out.
+    // The lost worker may have been settling the run, or carrying out commands.
     const state = await this.#store.load(claim, NO_ENTRIES, version);
     if (state === "lost") return "settled";
     const { ending } = state;
@@ -92,14 +92,14 @@ export class WorkflowJournal implements JournalStore<ClaimedRun> {
 
   async commit(run: ClaimedRun, seen: number, result: Answer, reordered?: readonly JournalEntry[]): Promise<"done" | "more" | "lost"> {
     const { lane, claim } = run;
-    // On its own: the order is right, whether or not the answer that is based on it gets to be carried out.
+    // The new order is stored separately: it is right even if the answer based on it is not carried out.
     if (reordered && (await this.#store.reorder(claim, reordered)) === "lost") return "lost";
     switch (result.do) {
       case "complete":
         return this.#settle(lane, claim, { output: JSON.stringify(result.output) }, seen);
       case "settle": {
         const failure: FailureRecord = { status: result.status, attempts: 1, error: result.error };
-        // A run that was cancelled ends as it is.
+        // A cancelled run settles even if signals have come since.
         return this.#settle(lane, claim, failure, result.status === "failed" ? seen : undefined);
       }
       case "wait":
@@ -111,12 +111,12 @@ export class WorkflowJournal implements JournalStore<ClaimedRun> {
     }
   }
 
-  /** Settles a run that cannot go on, whatever has come for it and whether or not it is a workflow. */
+  /** Settles a run that cannot go on, even if signals have come since, and whether or not it is a workflow. */
   async fail(lane: Lane, claim: Claim, error: ErrorRecord): Promise<void> {
     const failure: FailureRecord = { status: "failed", attempts: isWorkflowQueue(lane.queue) ? 1 : chargedStarts(claim.json), error };
     await this.#settle(lane, claim, failure).catch(async (thrown: unknown) => {
       if (!isRefused(thrown)) throw thrown;
-      // What it started cannot be read any more.
+      // The children of the run can no longer be read.
       await this.#store.finishWorkflow(lane, claim, failure, { force: true });
     });
   }
@@ -154,8 +154,8 @@ export class WorkflowJournal implements JournalStore<ClaimedRun> {
   }
 
   /**
-   * Cancels and starts runs. Each may be done again without harm: the ids follow from the command. What an earlier tick started is
-   * cancelled before this one's runs may start; a run that its own tick cancels never may: it is due at the end of time when it is.
+   * Cancels and starts runs. Both may be repeated without harm, because the ids follow from the commands. Runs that an earlier tick
+   * started are cancelled before new ones start. A run that the same tick cancels never starts: it is added with the latest due time.
    */
   async #carryOut({ claim }: ClaimedRun, { runs, cancels }: Outbox): Promise<void> {
     const stillborn = runs.filter(([n]) => cancels.includes(n)).map(([n, run]) => neverDue(this.#job(claim, n, run)));
@@ -172,7 +172,7 @@ export class WorkflowJournal implements JournalStore<ClaimedRun> {
     return toJob(run, [toRunId(claim.ref), n]);
   }
 
-  /** @throws RunFault for one that could not be found again: before it is on record, since it would be tried for ever after. */
+  /** @throws RunFault when the run could not be found again by its id. It must not be recorded, or it would be retried for ever. */
   #idOf(claim: Claim, n: number, run: RunRequest): string {
     const id = toRunId(this.#job(claim, n, run).ref);
     if (toRef(id)) return id;
@@ -180,7 +180,7 @@ export class WorkflowJournal implements JournalStore<ClaimedRun> {
     throw new RunFault(errorRecord("InvalidArgumentError", "INVALID_ARGUMENT", message));
   }
 
-  /** What the run started and has not settled is cancelled between the decision and its end. */
+  /** Settles a run; its unsettled children are cancelled after the decision is recorded and before the run ends. */
   async #settle(lane: Lane, claim: Claim, ending: Ending, seen?: number): Promise<"done" | "more" | "lost"> {
     const outcome = await this.#store.finishWorkflow(lane, claim, ending, seen === undefined ? {} : { seen });
     if (typeof outcome === "string") return outcome;
@@ -199,7 +199,7 @@ function neverDue(job: NewJob): NewJob {
   return { ...job, opts: { ...job.opts, delay: MAX_DUE_MS - job.timestamp } };
 }
 
-/** As many inputs of the largest size as surely fit. */
+/** This many commands surely fit, even with inputs of the largest size. */
 const FIT = 3;
 
 /** @throws RunFault with PAYLOAD_TOO_LARGE */
@@ -207,7 +207,7 @@ function checkSize({ name }: ClaimedRun, commands: readonly Command[]): void {
   if (commands.length <= FIT) return;
   let characters = 0;
   for (const command of commands) {
-    // One at a time: together they may be more than one string can hold.
+    // Commands are measured one at a time: together they may be longer than a string can be.
     characters += command.key.length + (command.do === "run" ? JSON.stringify(command.run).length : 0);
     if (characters <= MAX_TICK_CHARACTERS) continue;
     const message =

@@ -4,19 +4,19 @@ import type { Logger } from "@task-backend/core/adapter";
 import { toClaim, type Claim, type Lane } from "./store.ts";
 import type { Slots } from "./slots.ts";
 
-/** The longest wait for a job before asking again, as BullMQ's drain delay. */
+/** The longest wait for a job before asking again; BullMQ calls it the drain delay. */
 const DRAIN_MS = 5_000;
 export const TROUBLE_RETRY_MS = 500;
-/** How much later than others a worker comes for what it has just released: of two that wait, Redis always serves the older client. */
+/** How much later than others a worker claims a run that it has released. If two workers wait, Redis always serves the older client. */
 const STEP_ASIDE_MS = 250;
 
 export interface LaneLoopOptions {
   readonly lane: Lane;
   readonly slots: Slots;
   readonly log: Logger;
-  /** Aborted when the worker claims no more. */
+  /** Aborted when the worker stops claiming. */
   readonly ending: AbortSignal;
-  /** Has taken a slot. */
+  /** Called with a claim, which holds a slot. */
   readonly onClaim: (claim: Claim) => void;
   readonly onTrouble: (trouble: boolean) => void;
 }
@@ -24,15 +24,15 @@ export interface LaneLoopOptions {
 /** Claims from one lane for as long as the worker runs, never beyond the free slots. */
 export class LaneLoop {
   readonly #options: LaneLoopOptions;
-  /** Nothing was there when the store was last asked, so the next claim waits for news. */
+  /** Whether the store had no job at the last claim, so that the next claim waits for news. */
   #drained = false;
-  /** News that this worker has and has not followed. */
+  /** Whether this worker has news that it has not acted on. */
   #told = false;
-  /** When the next delayed job is due, as far as is known; 0 for not at all. */
+  /** When the next delayed job is due, as far as is known; 0 when none is. */
   #dueAtMs = 0;
-  /** Until then what is due is what this worker has released for others. */
+  /** Until this time, due runs may be ones that this worker has released for others. */
   #asideUntilMs = 0;
-  /** Others have been told when that is due. */
+  /** Whether other workers have been told when the released run is due. */
   #toldOthers = true;
 
   constructor(options: LaneLoopOptions) {
@@ -47,18 +47,18 @@ export class LaneLoop {
       } catch (error) {
         if (ending.aborted) break;
         onTrouble(true);
-        // What was announced meanwhile is not known: the store is asked.
+        // News may have been missed meanwhile, so the store is asked.
         this.#drained = false;
         log.error(`Cannot claim runs of queue ${lane.queue}: ${(error as Error).message}`);
         await pause(TROUBLE_RETRY_MS, undefined, { signal: ending }).catch(() => {});
       }
     }
-    // A message to this worker may have come too late for it.
+    // News for this worker may have come after its last claim.
     this.#told = true;
     await this.#announce().catch(() => {});
   }
 
-  /** What is released with a delay is for a worker that knows it: this one does not take it back at once. */
+  /** Leaves a run that was released with a delay to a worker that knows it: this one does not claim it at once. */
   stepAside(delayMs: number): void {
     if (delayMs <= 0) return;
     this.#asideUntilMs = Date.now() + delayMs + STEP_ASIDE_MS;
@@ -68,10 +68,10 @@ export class LaneLoop {
   async #turn(): Promise<void> {
     const { slots } = this.#options;
     if (!slots.free) {
-      // Others may be free to follow what this worker was told of.
+      // Other workers may have a free slot for the news that this worker got.
       await this.#announce();
       await slots.available(this.#options.lane);
-      // What was announced meanwhile may have been told to nobody.
+      // News may have reached nobody meanwhile, so the store is asked.
       this.#drained = false;
       return;
     }
@@ -84,7 +84,7 @@ export class LaneLoop {
     const news = await lane.wait(this.#dueAtMs > 0 ? Math.min(this.#untilDue(), DRAIN_MS) : DRAIN_MS);
     if (news !== undefined && news > Date.now()) {
       this.#dueAtMs = news;
-      // One worker alone hears of it: here the one that has no use for it.
+      // Only one worker hears of it, and this one has no use for the run.
       if (news <= this.#asideUntilMs && !this.#toldOthers) {
         this.#toldOthers = true;
         await lane.announce(news);
@@ -112,7 +112,7 @@ export class LaneLoop {
     await this.#pace((answer ?? []) as [unknown, unknown, number?, number?]);
   }
 
-  /** Waits out a rate limit. */
+  /** Waits until the rate limit allows a claim. */
   async #pace([, , limitMs = 0, dueAtMs = 0]: [unknown, unknown, number?, number?]): Promise<void> {
     this.#dueAtMs = dueAtMs;
     if (limitMs <= 0) return;

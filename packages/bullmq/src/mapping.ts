@@ -18,7 +18,7 @@ import { readFailure, readJson } from "./envelope.ts";
 import { fromQueue, isWorkflowQueue, toQueue, toRef, toRunId, type JobRef } from "./ids.ts";
 import type { NativeOptions } from "./native.ts";
 
-/** What a job carries, in clear. */
+/** The data of a job, in clear. */
 export interface JobData {
   readonly input: Json;
   readonly headers?: Headers;
@@ -28,11 +28,11 @@ export interface JobData {
   /** The run id of the workflow that started this one, and the number of the command. */
   readonly parent?: readonly [run: string, n: number];
   readonly idempotencyKey?: string;
-  /** Which of the submissions with the same key made this run. */
+  /** The submission that made this run, among those with the same key. */
   readonly submission?: string;
 }
 
-/** The last entry of a job's stacktrace: all that BullMQ has no field for. */
+/** The last entry of a job's stacktrace: everything that BullMQ has no field for. */
 export interface FailureRecord {
   readonly status: RunStatus;
   readonly attempts: number;
@@ -40,7 +40,7 @@ export interface FailureRecord {
   readonly error: ErrorRecord;
 }
 
-/** A job as a store reads it. */
+/** A job as read from a store. */
 export interface StoredJob {
   readonly ref: JobRef;
   readonly name: string;
@@ -57,26 +57,26 @@ export interface StoredJob {
   readonly returnvalue?: string;
   readonly failedReason?: string;
   readonly stacktrace?: string;
-  /** Of a workflow that has begun. */
+  /** Set when the run is a workflow that has started. */
   readonly workflow?: { readonly startedAtMs: number; readonly error?: string; readonly stalls: number };
 }
 
 // ---- submitting ----
 
-/** As far as BullMQ's scores of delayed jobs reach, which are milliseconds times 4096. */
+/** The latest time that BullMQ's scores of delayed jobs can hold: they are milliseconds times 4096. */
 export const MAX_DUE_MS = 2_190_000_000_000;
 
-/** Served in this order; no job goes without a priority, because those would go before all others. */
+/** BullMQ serves lower numbers first. Every job has one, because jobs without a priority would go before all others. */
 function toPriority(priority: Priority): number {
   return PRIORITIES.length - PRIORITIES.indexOf(priority);
 }
 
-/** Of a claimed job, which BullMQ's own tools may have given any number. */
+/** The priority of a claimed job. BullMQ's own tools may have given it any number. */
 export function fromPriority(priority: number | undefined): Priority {
   return PRIORITIES[PRIORITIES.length - (priority ?? 0)] ?? "normal";
 }
 
-/** A delay that every store's clock reaches. */
+/** A delay that ends within the latest time of a job. */
 export function boundedDelay(delayMs: number): number {
   return Math.min(Math.ceil(delayMs), MAX_DUE_MS - Date.now());
 }
@@ -89,7 +89,7 @@ export interface NewJob {
   readonly opts: JobsOptions;
 }
 
-/** The job of a run; its id follows from the parent or from the idempotency key, where there is one. */
+/** The job of a run. Its id follows from the parent or from the idempotency key, if it has one. */
 export function toJob(request: RunRequest, parent?: readonly [run: string, n: number]): NewJob {
   const now = Date.now();
   const queue = toQueue(request.queue, request.kind);
@@ -109,17 +109,17 @@ export function toJob(request: RunRequest, parent?: readonly [run: string, n: nu
       ...(request.idempotencyKey !== undefined && { idempotencyKey: request.idempotencyKey, submission: randomUUID() }),
     },
     timestamp: now,
-    // Little, because each claim reads it: what all jobs share is set where they are worked off.
+    // The options are few, because each claim reads them: options that all jobs share are set on the worker.
     opts: { ...native, priority: toPriority(request.priority), ...(delay > 0 && { delay }) },
   };
 }
 
-/** Of this process: 80 bits, which no two will share. */
+/** The part of an id that is unique to this process: 80 random bits. */
 const ORIGIN = randomBytes(10).toString("base64url");
 let ids = 0;
 
 function newId(now: number): string {
-  // Begins with the time, so that people can sort them.
+  // The id begins with the time, so that people can sort ids.
   return `${now.toString(36)}-${ORIGIN}-${(ids++).toString(36)}`;
 }
 
@@ -132,7 +132,7 @@ function keyedId({ name, idempotencyKey }: RunRequest): string {
 
 // ---- reading ----
 
-/** The starts that are charged so far: attempts that ended, and those lost with their worker. */
+/** The charged starts so far: attempts that ended, and those lost with their worker. */
 export function chargedStarts(job: { readonly attemptsMade: number; readonly stalledCounter: number }): number {
   return job.attemptsMade + job.stalledCounter;
 }
@@ -186,13 +186,13 @@ function errorOf(job: StoredJob, status: RunStatus, failure: FailureRecord | und
   return failure?.error ?? { name: "Error", message: job.failedReason ?? "", code: "ENGINE_FAILED", retryable: false };
 }
 
-/** The error of the attempt before this one, when that one failed rather than got lost. */
+/** The error of the previous attempt, if that one failed and was not lost. */
 export function previousFailure(json: Pick<JobJson, "stacktrace" | "attemptsMade" | "stalledCounter">): FailureRecord | undefined {
   const failure = json.attemptsMade > 0 ? readFailure(json.stacktrace) : undefined;
   return failure && failure.attempts === chargedStarts(json) ? failure : undefined;
 }
 
-/** The fields of a job that tell of a failure: what people read in BullMQ's tools, and our record as the last entry. */
+/** The fields of a job that describe a failure: a text for BullMQ's tools, and our record as the last entry. */
 export function failureFields(failure: FailureRecord): { readonly failedReason: string; readonly stacktrace: string } {
   const { error } = failure;
   const { status, ...rest } = failure;
@@ -200,27 +200,27 @@ export function failureFields(failure: FailureRecord): { readonly failedReason: 
   return { failedReason: error.message, stacktrace: JSON.stringify([readable, JSON.stringify({ status, ...rest })]) };
 }
 
-/** How a run ends that was cancelled before, between or in the middle of its attempts. */
+/** The failure of a run that was cancelled before, between or during its attempts. */
 export function cancelledFailure(job: StoredJob): FailureRecord {
   const attempts = chargedStarts(job) + (job.state === "active" ? 1 : 0);
   const startedAtMs = readFailure(job.stacktrace)?.startedAtMs ?? job.processedOn;
   return { status: "cancelled", attempts, error: cancelledRecord(job.name), ...(startedAtMs !== undefined && { startedAtMs }) };
 }
 
-/** How the entry of a signal begins in a journal. */
+/** The first characters of a signal's journal entry. */
 export const SIGNAL_BEGINS = '{"type":"signal",';
 
 export function signalEntry({ name, payload }: SignalRequest): string {
   return JSON.stringify({ type: "signal", name, payload, atMs: Date.now() });
 }
 
-/** How a run ended, as the workflow that waits for it is told. */
+/** The outcome of a run, for the workflow that waits for it. */
 function outcomeOf(ending: { readonly output: string } | FailureRecord): StepOutcome {
   if ("output" in ending) return { status: "completed", output: JSON.parse(ending.output) as Json };
   return { status: ending.status as "failed" | "timed_out" | "cancelled", error: ending.error };
 }
 
-/** What a settled step adds to the journal of the workflow that started it; undefined where none did. */
+/** The entry that a settled step adds to its parent workflow's journal; undefined when it has no parent. */
 export function settledEntry({ parent }: JobData, ending: { readonly output: string } | FailureRecord): string | undefined {
   return parent && JSON.stringify({ type: "settled", n: parent[1], atMs: Date.now(), outcome: outcomeOf(ending) });
 }

@@ -1,8 +1,8 @@
 import type { JobsOptions } from "bullmq";
 
 /**
- * Job options of BullMQ for one definition or submission, passed through over ours. Those that decide what core decides
- * (ids, attempts, delay, priority, parents, repetition, retention) are not among them.
+ * Job options of BullMQ for one definition or submission. They are passed through and go before ours. Options that core decides
+ * (ids, attempts, delay, priority, parents, repetition, retention) are excluded.
  */
 export type BullmqNativeOptions = Omit<
   JobsOptions,
@@ -25,7 +25,7 @@ export type BullmqNativeOptions = Omit<
   | "removeOnFail"
 >;
 
-// Without it this file would declare a module of that name, rather than add to it.
+// Without this export the file would declare a new module of that name, and not extend the existing one.
 export type { NativeOptions } from "@task-backend/core";
 
 declare module "@task-backend/core" {

@@ -5,22 +5,22 @@ import type { Pool, PoolConfig } from "pg";
 import { z } from "zod";
 import { POSTGRES_SCHEMES, REDIS_SCHEMES, splitUrl } from "./url.ts";
 
-/** Options of `bullmq()`, of `options` in the configuration, and (the plain ones) of the query of URLs. */
+/** Options of `bullmq()`, of `options` in the configuration, and (plain values only) of the query of URLs. */
 export interface BullmqOptions {
   /** `redis://`, `rediss://`, `postgres://` or `postgresql://`. Default: `TASK_BACKEND_URL`, `REDIS_URL`, then Redis on this machine. */
   url?: string;
   /**
-   * Instead of a URL: a ready client of ioredis (also a Cluster), its options (TLS, Sentinel), a pool of node-postgres or
+   * Given instead of a URL: a ready client of ioredis (also a Cluster), its options (TLS, Sentinel), a pool of node-postgres or
    * its configuration. A ready one is never closed here; a pool must have the schema as its `search_path`.
    */
   connection?: Redis | Cluster | RedisOptions | Pool | PoolConfig;
-  /** Before every Redis key. Give a hash tag, such as `{bull}`, on a Cluster. Default `bull`. */
+  /** The prefix of every Redis key. Give a hash tag, such as `{bull}`, on a Cluster. Default `bull`. */
   prefix?: string;
   /** PostgreSQL: the schema of BullMQ's tables and ours. Default `bullmq`. */
   schema?: string;
   /** PostgreSQL: create or migrate the tables when connecting. Default true. */
   migrate?: boolean;
-  /** PostgreSQL: connections of the pool. Default 10. */
+  /** PostgreSQL: the number of connections of the pool. Default 10. */
   poolSize?: number;
   /** After this long without renewal a job's lock is lost and others take it. Default 30 s. */
   lock?: Duration;
@@ -28,7 +28,7 @@ export interface BullmqOptions {
   stalledInterval?: Duration;
   /** How long settled runs are kept. Default 7 d. */
   retention?: Duration;
-  /** Options of BullMQ for each worker and queue that is made, passed through: `limiter`, `metrics`, `telemetry`, `streams`. */
+  /** BullMQ's own options for each worker and queue, passed through: `limiter`, `metrics`, `telemetry`, `streams`. */
   worker?: Pick<WorkerOptions, "limiter" | "metrics">;
   queue?: Pick<QueueOptions, "streams" | "telemetry">;
 }
@@ -73,7 +73,7 @@ const schema = z.strictObject({
   queue: z.custom<object>((value) => typeof value === "object" && value !== null, "must be options of a BullMQ queue").optional(),
 });
 
-/** The options that a URL may carry in its query, beside those of the driver. */
+/** The options that the query of a URL may have, besides those of the driver. */
 const IN_URL = ["prefix", "schema", "migrate", "poolSize", "lock", "stalledInterval", "retention"] as const;
 
 /** @throws ConfigurationError naming the option, InvalidArgumentError for a bad duration */

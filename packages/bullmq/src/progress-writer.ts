@@ -2,7 +2,7 @@ import type { Json } from "@task-backend/core/adapter";
 
 const PROGRESS_EVERY_MS = 50;
 
-/** Writes the last value of progress, not each. */
+/** Writes progress at intervals: only the latest value, not each one. */
 export class ProgressWriter {
   readonly #write: (value: string) => Promise<void>;
   #value: Json | undefined;
@@ -23,7 +23,7 @@ export class ProgressWriter {
     if (this.#value === undefined) return;
     const value = JSON.stringify(this.#value);
     this.#value = undefined;
-    // A value that is lost with the connection is followed by the next.
+    // A value that is lost with the connection is replaced by the next one.
     await this.#write(value).catch(() => {});
   }
 }

@@ -1,4 +1,4 @@
-/** What a worker can run at a time, shared by its queues. First come, first served. */
+/** The slots of a worker, shared by its queues. Waiters are served in order. */
 export class Slots {
   #free: number;
   #closed = false;
@@ -12,7 +12,7 @@ export class Slots {
     return this.#free > 0;
   }
 
-  /** Resolves when one is free, without taking it, or when nothing is to be taken any more. */
+  /** Resolves when a slot is free, without taking it, or when the slots are closed. */
   async available(key: unknown): Promise<void> {
     while (!this.free && !this.#closed) await new Promise<void>((resolve) => this.#waiting.push({ key, resolve }));
   }
@@ -23,13 +23,13 @@ export class Slots {
     return true;
   }
 
-  /** Wakes all who wait, in their order: the first of them may have no use for it. */
+  /** Frees a slot and wakes all waiters in their order: the first may not need it. */
   give(): void {
     this.#free++;
     this.#wake();
   }
 
-  /** Whether one who holds a slot should release it: others than `key` wait for one. */
+  /** Whether the holder of a slot should free it, because a waiter with another key needs one. */
   wanted(key: unknown): boolean {
     return this.#waiting.some((one) => one.key !== key);
   }

@@ -3,7 +3,7 @@ import { toQueue, toRunId, type JobRef } from "./ids.ts";
 import { MAX_DUE_MS, toJob, type NewJob, type StoredJob } from "./mapping.ts";
 import type { Store } from "./store.ts";
 
-/** Adds jobs by BullMQ's queues. The id of a keyed run follows from its key, so that BullMQ itself keeps it single. */
+/** Adds jobs to BullMQ's queues. The id of a run with a key follows from the key, so that BullMQ itself keeps it unique. */
 export class Submitter {
   readonly #store: Store;
   readonly #expired: (job: StoredJob) => boolean;
@@ -16,7 +16,7 @@ export class Submitter {
     this.#expired = expired;
   }
 
-  /** All that is new is added in one go, in order: a priority's runs are served in the order of submission. */
+  /** Adds all new runs together and in order: runs of equal priority are served in the order of submission. */
   async submit(requests: readonly RunRequest[]): Promise<readonly SubmitOutcome[]> {
     const submissions = await Promise.all(requests.map((request) => this.#prepare(request)));
     const fresh = submissions.flatMap((submission) => ("job" in submission ? [submission.job] : []));
@@ -29,13 +29,13 @@ export class Submitter {
         if (request.idempotencyKey === undefined) return { id, deduplicated: false };
         const added = await this.#store.get(job.ref);
         if (added) return { id, deduplicated: added.data.submission !== job.data.submission };
-        // Settled and pruned between the two calls, or submitted by others in the same moment.
+        // The run was settled and pruned between the two calls, or others submitted it at the same moment.
         return (await this.submit([request]))[0] as SubmitOutcome;
       }),
     );
   }
 
-  /** What is known before anything is added: a refusal, the run that has the key, or the job to add. */
+  /** Prepares a submission before any job is added: a refusal, the existing run of its key, or the job to add. */
   async #prepare(request: RunRequest): Promise<SubmitOutcome | { readonly job: NewJob; readonly request: RunRequest }> {
     if (tooLate(request)) {
       const reason = `BullMQ's delays reach to ${new Date(MAX_DUE_MS).toISOString()}; give an earlier time`;
@@ -44,7 +44,7 @@ export class Submitter {
     const job = toJob(request);
     if (request.idempotencyKey === undefined) this.#onNew(job);
     else {
-      // Known by name only, a workflow waits in the other lane: its key counts as well.
+      // A workflow submitted by name only waits in the other lane: its key counts, too.
       const known = (await this.#unexpired(sibling(job.ref, request))) ?? (await this.#unexpired(job.ref));
       if (known) return { id: toRunId(known.ref), deduplicated: true };
     }

@@ -3,7 +3,7 @@ import { ConfigurationError } from "@task-backend/core/adapter";
 export const REDIS_SCHEMES: readonly string[] = ["redis:", "rediss:"];
 export const POSTGRES_SCHEMES: readonly string[] = ["postgres:", "postgresql:"];
 
-/** What the drivers themselves read in the query of a URL. */
+/** The options that the drivers themselves read in the query of a URL. */
 const OF_IOREDIS = "connectionName connectTimeout commandTimeout socketTimeout db family keepAlive noDelay tls".split(" ");
 const OF_PG = [
   "application_name fallback_application_name channel_binding client_encoding options host port",
@@ -13,8 +13,8 @@ const OF_PG = [
 ].flatMap((names) => names.split(" "));
 
 /**
- * Splits the options that are ours off a URL; what is left is the driver's.
- * @throws ConfigurationError, which shows nothing of what may be a password
+ * Splits our options off a URL; the rest belongs to the driver.
+ * @throws ConfigurationError without any part that may be a password
  */
 export function splitUrl(text: string, ours: readonly string[]): { readonly url: URL; readonly query: Readonly<Record<string, string>> } {
   const url = parse(text);
@@ -33,7 +33,7 @@ export function splitUrl(text: string, ours: readonly string[]): { readonly url:
   return { url, query };
 }
 
-/** Without the error of the parser as a cause: it holds the whole URL. */
+/** Throws without the parser's error as the cause: it holds the whole URL. */
 function parse(text: string): URL {
   let url: URL;
   try {
@@ -42,7 +42,7 @@ function parse(text: string): URL {
     throw new ConfigurationError(`The URL of the bullmq backend is not one; give redis://host:6379 or postgres://host/database. ${ESCAPE}`);
   }
   const afterHost = `${url.pathname}${url.search}${url.hash}`;
-  // A password may hold what ends the part with the host, so that the rest of it stands here and would be shown.
+  // A password may contain a character that ends the host, so the rest of it would be here and be shown.
   if (afterHost.includes("@") || url.hash !== "") {
     throw new ConfigurationError(`The URL of the bullmq backend has "@" or "#" after its host. ${ESCAPE}`);
   }

@@ -4,21 +4,21 @@ import { toRef, toRunId, type JobRef } from "./ids.ts";
 import { toRecord, type NewJob, type StoredJob } from "./mapping.ts";
 import type { OnFinished, Store } from "./store.ts";
 
-/** The net under the engine's events, which may be trimmed or lost with a connection: all waits are looked at together. */
+/** How often all waits are checked together: the engine's events may be trimmed, or lost with a connection. */
 const LOOK_MS = 2_000;
 const BATCH = 500;
 const AWAY_MS = 500;
-/** Runs of a queue whose name is remembered until they end. */
+/** The number of unfinished runs per queue whose name is remembered. */
 const MAX_OPEN = 10_000;
 
 /** All waits of a backend follow the events of their queues. */
 export class Waits {
   readonly #store: Store;
   readonly #expired: (job: StoredJob) => boolean;
-  /** The timer also keeps the process alive, as long as something is waited for. */
+  /** The timer of the waits also keeps the process alive while there are any. */
   readonly #waiters = new Waiters<Settlement | undefined>((waiting) => this.#arm(waiting));
   readonly #looking = new Set<string>();
-  /** By queue that is followed: the names of runs that have not finished, as far as is known. Their ends need no read. */
+  /** For each followed queue, the names of runs that are not known to have finished. If one completes, no read is needed. */
   readonly #open = new Map<string, Map<string, string>>();
   #timer: NodeJS.Timeout | undefined;
 
@@ -30,18 +30,18 @@ export class Waits {
   async wait(id: string, signal: AbortSignal | undefined): Promise<Settlement | undefined> {
     const ref = toRef(id);
     if (!ref) return undefined;
-    // Nothing has finished it since it was submitted or read here: there is nothing to read.
+    // The run has not finished since it was submitted or read here, so there is nothing to read.
     if (this.#open.get(ref.queue)?.has(id)) return this.#waiters.follow(id, signal);
     const waiting = this.#waiters.follow(id, signal);
     let over = false;
     const end = (): void => void (over = true);
     waiting.then(end, end);
-    // A wait goes on when the store does.
+    // A wait goes on while the store is unreachable.
     while (!over && !(await this.#begin(id, ref))) await pause(AWAY_MS);
     return waiting;
   }
 
-  /** Answers whether the store could be asked. Followed before it is read: what settles in between is then seen. */
+  /** Follows a run's queue, then reads the run, so that no end is missed in between. Returns false when the store is unreachable. */
   async #begin(id: string, ref: JobRef): Promise<boolean> {
     try {
       await this.#store.watch(ref.queue, this.#notice);
@@ -60,7 +60,7 @@ export class Waits {
     this.#waiters.rejectAll(error);
   }
 
-  /** To be called before a new job is added: as long as its queue is followed, its end is not missed. */
+  /** Remembers a new job; called before it is added. If its queue is followed, its end will be noticed. */
   expect({ ref, name }: NewJob): void {
     this.#follows(ref, name);
   }
@@ -86,7 +86,7 @@ export class Waits {
     else void this.#read([{ queue, id: job }], true);
   };
 
-  /** Reads what is waited for in a queue, once for all that happens before the read is sent. */
+  /** Reads the waited-for runs of a queue, once for all events that come before the read is sent. */
   async #lookAt(queue: string): Promise<void> {
     if (this.#looking.has(queue) || this.#waiters.size === 0) return;
     this.#looking.add(queue);
@@ -106,14 +106,14 @@ export class Waits {
     try {
       for (let from = 0; from < refs.length; from += BATCH) {
         const batch = refs.slice(from, from + BATCH);
-        // A wait ends with the record of its run.
+        // A wait resolves with the record of its run.
         for (const { ref, job } of await this.#store.ends(batch, removed)) {
           this.#open.get(ref.queue)?.delete(toRunId(ref));
           this.#waiters.settle(toRunId(ref), job && toRecord(job));
         }
       }
     } catch {
-      // Unreachable for now: the next look finds it.
+      // The store is unreachable: the next look finds the end.
     }
   }
 

@@ -23,21 +23,21 @@ import { ProgressWriter } from "./progress-writer.ts";
 import { Slots } from "./slots.ts";
 import { toClaim, type Claim, type Lane, type Store } from "./store.ts";
 
-/** Workflow runs that one worker takes further at a time. They wait for the store, not for work. */
+/** The number of workflow runs in one worker at a time. They wait for the store, not for work. */
 const MAX_TICKS = 100;
 const PRUNE_EVERY_MS = 30_000;
 const PRUNE_BATCH = 1_000;
-/** After the grace period of a stop, for what is under way with the store. */
+/** How long a stop waits for the store after the grace period. */
 const GIVE_UP_MS = 3_000;
 
-/** One lane as this worker serves it. */
+/** One lane of this worker. */
 interface Served {
   readonly lane: Lane;
   readonly slots: Slots;
   readonly loop: LaneLoop;
 }
 
-/** A run, and how the lane it came by is served. */
+/** A run, with the lane that it came from. */
 type Held = HeldRun & Served;
 
 /** Claims, runs and settles jobs of BullMQ queues: one lane for the tasks of a queue and one for its workflows. */
@@ -51,11 +51,11 @@ export class BullmqWorker implements WorkerHandle {
   readonly #served: readonly Served[];
   readonly #slots: readonly [tasks: Slots, ticks: Slots];
   readonly #held: HeldRuns;
-  /** The last tick of each workflow run that is under way here. */
+  /** The last tick of each workflow run that has one under way here. */
   readonly #ticking = new Map<string, Promise<void>>();
   readonly #intervals: Intervals;
   readonly #shutdown: Shutdown;
-  /** Aborted when no more is claimed. */
+  /** Aborted when the worker stops claiming. */
   readonly #ending = new AbortController();
   #loops: Promise<unknown> = Promise.resolve();
   #unsubscribe: () => void = () => {};
@@ -100,10 +100,10 @@ export class BullmqWorker implements WorkerHandle {
     return { lane, slots, loop };
   }
 
-  /** @throws what the store does; nothing is left of the worker then */
+  /** @throws the errors of the store; nothing is left of the worker then */
   async start(): Promise<void> {
     try {
-      // A message says that a run may be another's by now.
+      // A message says that this worker may have lost a run.
       this.#unsubscribe = await this.#store.onCancel((id) => void this.#held.lookAt(id).catch(() => {}));
       await Promise.all(this.#served.map(({ lane }) => lane.start()));
     } catch (error) {
@@ -131,7 +131,7 @@ export class BullmqWorker implements WorkerHandle {
 
   // ---- running ----
 
-  /** Runs what was claimed, and what is claimed in the moment that it settles. Holds one slot. */
+  /** Runs a claimed job, and then each job that is claimed while the previous one settles. It holds one slot. */
   async #run(served: Served, first: Claim): Promise<void> {
     try {
       for (let claim: Claim | undefined = first; claim;) claim = await this.#hold(served, claim);
@@ -149,7 +149,7 @@ export class BullmqWorker implements WorkerHandle {
     try {
       return await this.#execute({ ...served, ...held });
     } catch (error) {
-      // The lock is not renewed any more, so the stalled check gives the run to another worker, or to this one.
+      // The lock is no longer renewed, so after the stalled check this or another worker claims the run.
       this.#runtime.log.error(`Run ${id} is left to the next worker: ${(error as Error).message}`);
       return undefined;
     } finally {
@@ -167,7 +167,7 @@ export class BullmqWorker implements WorkerHandle {
     return workflow ? this.#tick(held, workflow) : this.#attempt(held);
   }
 
-  /** Settles a run that cannot go on, whatever it is, for others to go on. */
+  /** Settles a run that cannot go on, task or workflow, so that it does not block others. */
   async #fail({ lane, claim }: Held, error: ErrorRecord): Promise<void> {
     const id = toRunId(claim.ref);
     this.#runtime.evict(id);
@@ -177,7 +177,7 @@ export class BullmqWorker implements WorkerHandle {
 
   // ---- tasks ----
 
-  /** Answers with what was claimed in the moment that it settled. */
+  /** Returns the claim that was made while the run settled. */
   async #attempt(held: Held): Promise<Claim | undefined> {
     const { claim, lane, interruption } = held;
     const { ref, json, data } = claim;
@@ -213,7 +213,7 @@ export class BullmqWorker implements WorkerHandle {
       log: this.#runtime.log,
       write: (decision) =>
         this.#finish(held, decision).catch((error: unknown) => (isLost(error) ? undefined : Promise.reject(error as Error))),
-      // Whoever cancelled it has settled it; another worker has it.
+      // A cancelled run has been settled by its canceller, and a lost one belongs to another worker.
       isWanted: ({ do: answer }) => interruption.reason !== "lost" && (interruption.reason !== "cancel" || answer === "complete"),
       givesUp: () => this.#shutdown.aborting,
       refusal: (error) => faultOf(error, `the outcome of ${what}`),
@@ -228,7 +228,7 @@ export class BullmqWorker implements WorkerHandle {
 
   // ---- workflows ----
 
-  /** The version of the workflow that a job is, or undefined for a task. Known by name only, it is what this worker knows. */
+  /** The version of a workflow's job; undefined for a task. If the job was submitted by name only, this worker's definition decides. */
   #workflowOf({ json, data }: Claim): { readonly version: string | undefined } | undefined {
     if (data.kind === "workflow") return { version: data.version };
     if (data.kind === "task") return undefined;
@@ -236,7 +236,7 @@ export class BullmqWorker implements WorkerHandle {
     return definition && { version: definition.version };
   }
 
-  /** One tick of a run after the other: a run that was just parked may be claimed again before its tick has come to its end here. */
+  /** Executes the ticks of a run one after another: a parked run may be claimed again before its last tick has ended here. */
   async #tick(held: Held, workflow: { readonly version: string | undefined }): Promise<undefined> {
     const id = toRunId(held.claim.ref);
     const before = this.#ticking.get(id);
@@ -279,12 +279,12 @@ export class BullmqWorker implements WorkerHandle {
         ));
       if (failed) return;
       this.#runtime.log.error(`Workflow run ${id} cannot be stored yet: ${(error as Error).message}`);
-      // Where that fails as well, the lock is not renewed any more: the stalled check gives the run to another worker, or to this one.
+      // If that fails as well, the lock is no longer renewed, and after the stalled check this or another worker claims the run.
       await this.#store.postpone(claim, TROUBLE_RETRY_MS, undefined).catch(() => {});
     }
   }
 
-  /** Asks for a tick of a run that is live here, once the one that may be under way has parked it. */
+  /** Asks for a tick of a live run, after the tick under way has parked it. */
   async #wake(id: string): Promise<void> {
     await this.#ticking.get(id);
     const ref = toRef(id);
@@ -306,7 +306,7 @@ export class BullmqWorker implements WorkerHandle {
 
   async #finishStopping(): Promise<void> {
     for (const slots of this.#slots) slots.close();
-    // A store that is away must not keep the process: the locks run out, and others take the runs.
+    // An unreachable store must not keep the process alive: the locks expire, and other workers get the runs.
     const gaveUp = new Promise<void>((resolve) => (this.#giveUp = resolve));
     if (this.#shutdown.aborting) this.#giveUpSoon();
     this.#checkIdle();
@@ -338,7 +338,7 @@ export class BullmqWorker implements WorkerHandle {
 
   #checkIdle(): void {
     if (!this.#ending.signal.aborted || this.#held.size > 0) return;
-    // All that may be missing is an answer to the last claim, which a store that is away never gives.
+    // Only the answer to the last claim may still be missing, and an unreachable store never gives it.
     this.#giveUpSoon();
     this.#idle?.();
   }

@@ -1,15 +1,15 @@
 import type { JobJson } from "bullmq";
 
-/** What one statement may carry: jsonb ends at 256 MB. */
+/** The most text that one statement may hold: jsonb is limited to 256 MB. */
 const BULK_CHARACTERS = 32 * 1024 * 1024;
 
-/** A job to be added. */
+/** A job to add. */
 export interface Added {
   readonly job: JobJson;
   readonly jobId: string;
 }
 
-/** In their order, no more at a time than one statement carries. */
+/** Splits jobs, in order, into bulks that each fit into one statement. */
 export function inBulks(added: readonly Added[]): Added[][] {
   const bulks: Added[][] = [];
   let characters = BULK_CHARACTERS;

@@ -3,7 +3,7 @@ import { PostgresConnection, SchemaMigrationRequiredError, SchemaVersionMismatch
 import type { PostgresTarget } from "../options.ts";
 import { installFunctions, migrateBullmq } from "./migrations.ts";
 
-/** Migrates nothing by itself: `prepare` does. */
+/** Opens a connection without migrating the schema: `prepare` does that. */
 export function openConnection({ connection, schema }: PostgresTarget): PostgresConnection {
   return new PostgresConnection(
     ("totalCount" in connection
@@ -15,8 +15,8 @@ export function openConnection({ connection, schema }: PostgresTarget): Postgres
 }
 
 /**
- * Brings the schema up to date where it is behind and that is allowed. Answers the server's version, and the schema as it names it.
- * @throws ConfigurationError when the schema is of another version and stays so, or a pool does not see it
+ * Migrates an outdated schema, if that is allowed. Returns the server's version, and the schema's name on the server.
+ * @throws ConfigurationError when the schema keeps another version, or the pool does not see it
  */
 export async function prepare(
   connection: PostgresConnection,
@@ -43,7 +43,7 @@ export async function prepare(
   return { version: String(rows[0].version), schema: String(rows[0].schema) };
 }
 
-/** Host, port, database and schema, without secrets. */
+/** The host, port, database and schema, without secrets. */
 export function whereOf({ connection, schema }: PostgresTarget): string {
   if ("connectionString" in connection && connection.connectionString) {
     return `${redactUrl(connection.connectionString).replace(/^\w+:\/*/, "")}, schema ${schema}`;

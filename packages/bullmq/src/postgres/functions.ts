@@ -1,14 +1,14 @@
 import { SIGNAL_BEGINS } from "../mapping.ts";
 
-/** Raised with every change below; a database with another number gets all of it anew. */
+/** Raised with every change below; a database with another number gets all tables and functions anew. */
 export const FUNCTIONS_VERSION = 3;
 
 /*
  * Our tables and functions, in BullMQ's schema. A function of ours calls BullMQ's within its transaction, so that a
- * check, the journal and the move of the job are one atomic step. Rows are locked in one order: a run's workflow row,
- * then its job, then those of the workflow that started it.
+ * check, the journal and the move of the job are one atomic step. Rows are always locked in the same order: a run's workflow row,
+ * then its job, then the rows of its parent workflow.
  *
- * A row of `task_backend_workflow` lives as long as the run is unsettled; the others go with it.
+ * A row of `task_backend_workflow` lives until the run settles; rows of the other tables are deleted with it.
  */
 export const TABLES_AND_FUNCTIONS = `
 CREATE TABLE IF NOT EXISTS task_backend_workflow (
@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS task_backend_signal (
   FOREIGN KEY (queue, id) REFERENCES task_backend_workflow (queue, id) ON DELETE CASCADE
 );
 
--- What earlier versions had under the same names.
+-- Functions that earlier versions had under the same names.
 DROP FUNCTION IF EXISTS task_backend_append(text, text, text);
 DROP FUNCTION IF EXISTS task_backend_fire(text, text, bigint);
 DROP FUNCTION IF EXISTS task_backend_tell(text, text, integer, text);
@@ -60,7 +60,7 @@ DROP FUNCTION IF EXISTS task_backend_finish_workflow(
   text, text, text, jsonb, text, jsonb, bigint, bigint, text, text, integer, text, boolean, text
 );
 
--- Fails unless the token still holds the job, which is then locked.
+-- Locks the job's row; fails unless the token still holds the job.
 CREATE OR REPLACE FUNCTION task_backend_hold(p_queue text, p_id text, p_token text) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -71,7 +71,7 @@ BEGIN
 END;
 $$;
 
--- Writes down the deadlines that have passed, in their order, and answers how many. The workflow's row must be locked.
+-- Records the timers that are due, in their order, and returns their number. The workflow's row must be locked.
 CREATE OR REPLACE FUNCTION task_backend_fire(p_queue text, p_id text, p_now bigint) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
@@ -102,7 +102,7 @@ BEGIN
 END;
 $$;
 
--- Deadlines that have passed come before the entry, whether or not a worker was up.
+-- Timers that are due come before the entry, whether or not a worker was up.
 CREATE OR REPLACE FUNCTION task_backend_append(p_queue text, p_id text, p_entry text, p_now bigint) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
@@ -119,7 +119,7 @@ BEGIN
 END;
 $$;
 
--- Tells the workflow that started a run, once, as long as it is not settling itself.
+-- Tells the parent workflow of a run once, unless the parent has settled.
 CREATE OR REPLACE FUNCTION task_backend_tell(p_queue text, p_id text, p_n integer, p_entry text, p_now bigint) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -166,8 +166,8 @@ BEGIN
   EXCEPTION WHEN foreign_key_violation THEN
     RETURN 'unknown';
   END;
-  -- Whoever ends a workflow locks this row first. The job is not locked: a worker that claims passes over locked ones, and while signals
-  -- kept coming it would never have it.
+  -- The end of a workflow locks this row first. The job is not locked: a claim skips locked jobs, so a steady flow of signals could
+  -- keep it from ever being claimed.
   SELECT ending, started_at, closing INTO v_ending, v_begun, v_closing FROM task_backend_workflow
    WHERE queue = p_queue AND id = p_id FOR UPDATE;
   SELECT finished_at_ms, CASE WHEN p_workflow THEN 'workflow' ELSE data->>'kind' END INTO v_finished, v_kind
@@ -176,11 +176,11 @@ BEGIN
     DELETE FROM task_backend_workflow WHERE queue = p_queue AND id = p_id AND v_ending IS NULL;
     RETURN 'settled';
   END IF;
-  -- The new row's reference has locked the job for this moment.
+  -- The foreign key of the new row locks the job meanwhile, so a claim may have skipped it.
   IF v_fresh THEN
     PERFORM pg_notify('bullmq_jobs', p_queue);
   END IF;
-  -- A worker may have found out between the two looks.
+  -- A worker may have found that it is a task between the two queries.
   IF v_kind = 'task' AND v_begun IS NULL THEN
     DELETE FROM task_backend_workflow WHERE queue = p_queue AND id = p_id;
     RETURN 'not-a-workflow';
@@ -199,7 +199,7 @@ BEGIN
 END;
 $$;
 
--- A run known by name only turned out to be a task: signals that were sent to it are dropped, and refused from now on.
+-- Marks a run submitted by name only as a task: its signals are dropped, and refused from now on.
 CREATE OR REPLACE FUNCTION task_backend_mark_task(p_queue text, p_id text) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -226,7 +226,7 @@ BEGIN
   IF v_state IN ('completed', 'failed') THEN
     RETURN 'settled';
   END IF;
-  -- A workflow may have begun between the two locks.
+  -- A workflow may have started between the two locks.
   IF v_begun IS NULL THEN
     SELECT started_at, cancelled INTO v_begun, v_cancelled FROM task_backend_workflow WHERE queue = p_queue AND id = p_id;
   END IF;
@@ -236,7 +236,7 @@ BEGIN
       PERFORM task_backend_append(p_queue, p_id, p_entry, p_now);
       PERFORM promote(p_queue, p_id);
     END IF;
-    -- A worker that looked meanwhile has passed over the locked job.
+    -- A claim may have skipped the locked job meanwhile.
     PERFORM pg_notify('bullmq_jobs', p_queue);
     RETURN 'requested';
   END IF;
@@ -252,7 +252,7 @@ BEGIN
 END;
 $$;
 
--- Settles a job; a value makes it completed, its absence failed.
+-- Settles a job: as completed with a value, as failed without one.
 CREATE OR REPLACE FUNCTION task_backend_settle(
   p_queue text, p_id text, p_token text, p_value jsonb, p_reason text, p_stacktrace jsonb, p_now bigint, p_keep_age bigint
 ) RETURNS void
@@ -281,8 +281,8 @@ BEGIN
 END;
 $$;
 
--- Answers null when a signal has come after entry p_seen, else with the runs that it started and that are unsettled; where there are
--- none, or with force, it settles.
+-- Returns null when a signal has come after entry p_seen, else the run's unsettled children. The run settles if it has none, or with
+-- force.
 CREATE OR REPLACE FUNCTION task_backend_finish_workflow(
   p_queue text, p_id text, p_token text, p_value jsonb, p_reason text, p_stacktrace jsonb, p_now bigint, p_keep_age bigint,
   p_parent_queue text, p_parent_id text, p_parent_n integer, p_parent_entry text, p_force boolean, p_ending text,
@@ -374,7 +374,7 @@ BEGIN
 END;
 $$;
 
--- The entries after those that a tick has acted on, as they stand from now on.
+-- Gives the entries after those that a tick has acted on a new order.
 CREATE OR REPLACE FUNCTION task_backend_reorder(p_queue text, p_id text, p_token text, p_entries text[]) RETURNS text
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE

@@ -7,8 +7,8 @@ type Channel = (typeof CHANNELS)[number];
 const RETRY_MS = 500;
 
 /**
- * The one LISTEN connection of a backend. BullMQ notifies `bullmq_jobs` and `bullmq_events` with a queue's name; we notify
- * `task_backend` with the id of a cancelled run. After a break everything is announced, because anything may have been missed.
+ * The only LISTEN connection of a backend. BullMQ notifies `bullmq_jobs` and `bullmq_events` with a queue's name; we notify
+ * `task_backend` with the id of a cancelled run. After a reconnect all listeners are called, because anything may have been missed.
  */
 export class Listener {
   readonly #connection: PostgresConnection;
@@ -24,7 +24,7 @@ export class Listener {
     });
   }
 
-  /** Resolves once what is notified from now on is heard. */
+  /** Adds a listener. Once this resolves, no notification is missed. */
   async on(channel: Channel, listener: (payload: string | undefined) => void): Promise<() => void> {
     const listeners = this.#listeners.get(channel) ?? new Set();
     this.#listeners.set(channel, listeners.add(listener));
@@ -43,7 +43,7 @@ export class Listener {
   async #listen(): Promise<void> {
     try {
       const client = await this.#connection.getListenClient();
-      // It may be the one of an attempt that failed half way.
+      // The client may be left over from an attempt that failed half way.
       client.removeListener("notification", this.#onNotification);
       client.on("notification", this.#onNotification);
       for (const channel of CHANNELS) await client.query(`LISTEN ${channel}`);

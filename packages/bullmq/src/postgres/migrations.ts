@@ -10,7 +10,7 @@ import {
 import type { PostgresTarget } from "../options.ts";
 import { FUNCTIONS_VERSION, TABLES_AND_FUNCTIONS } from "./functions.ts";
 
-/** With the schema's name, any number will do that nobody else takes. */
+/** An arbitrary number that nobody else uses; together with the schema's name it identifies the lock. */
 const LOCK = 1_952_539_499;
 const LOOK_AGAIN_MS = 50;
 
@@ -18,8 +18,8 @@ type Pool = PostgresConnection["pool"];
 type Client = Awaited<ReturnType<Pool["connect"]>>;
 
 /**
- * Creates BullMQ's tables, or brings them up to date, where that is allowed. They are looked at first: BullMQ's migrator takes a lock and
- * alters its table even where nothing is to be done.
+ * Creates or updates BullMQ's tables, if that is allowed. It checks them first: BullMQ's migrator takes a lock and alters its table
+ * even when there is nothing to do.
  */
 export async function migrateBullmq(pool: Pool, { schema, migrate, connection }: PostgresTarget, signal: AbortSignal): Promise<void> {
   if (!migrate || "totalCount" in connection) return;
@@ -35,8 +35,8 @@ export async function migrateBullmq(pool: Pool, { schema, migrate, connection }:
 }
 
 /**
- * Creates our tables and functions beside them, or brings them up to date.
- * @throws ConfigurationError when that must be done and is not allowed
+ * Creates or updates our tables and functions.
+ * @throws ConfigurationError when that is necessary and not allowed
  */
 export async function installFunctions(pool: Pool, { schema, migrate }: PostgresTarget, signal: AbortSignal): Promise<void> {
   const isCurrent = async (client: Client): Promise<boolean> => {
@@ -46,7 +46,7 @@ export async function installFunctions(pool: Pool, { schema, migrate }: Postgres
       `The schema "${schema}" lacks the tables of this version of @task-backend/bullmq; connect once with migrate: true.`,
     );
   };
-  // One statement, so one transaction.
+  // This is one statement, so it is one transaction.
   await bringUpToDate(pool, schema, signal, isCurrent, (client) => client.query(TABLES_AND_FUNCTIONS));
 }
 
@@ -55,7 +55,7 @@ async function installedVersion(client: Client): Promise<number> {
   return rows[0].present ? Number((await client.query("SELECT task_backend_version() AS version")).rows[0].version) : 0;
 }
 
-/** Of those who start at once one does it, and the others look again: in a queue for its lock each would do it once more. */
+/** One of several starting processes installs, and the others check again: if they queued for the lock, each would install once more. */
 async function bringUpToDate(
   pool: Pool,
   schema: string,
@@ -73,7 +73,7 @@ async function bringUpToDate(
       else await pause(LOOK_AGAIN_MS, undefined, { signal });
     }
   } finally {
-    // The lock ends with its session.
+    // Destroying the session releases the lock.
     client.release(mine);
   }
 }

@@ -2,7 +2,7 @@ import type { IQueueBackend, Worker } from "bullmq";
 import type { Lane, NextJob } from "../store.ts";
 import type { Listener } from "./listener.ts";
 
-/** A queue on PostgreSQL: waits for the notifications of the one listener of the backend. */
+/** A queue on PostgreSQL. It waits for notifications of the backend's only listener. */
 export class PostgresLane implements Lane {
   readonly queue: string;
   readonly workerName: string;
@@ -42,7 +42,7 @@ export class PostgresLane implements Lane {
   }
 
   async announce(): Promise<void> {
-    // Every worker hears of every job, and asks for itself.
+    // There is nothing to do: every worker hears of every job, and asks the store itself.
   }
 
   async interrupt(): Promise<void> {
@@ -61,7 +61,7 @@ export class PostgresLane implements Lane {
     await this.#worker.close(true);
   }
 
-  /** Something was added to this queue, or may have been. */
+  /** Notes that this queue has, or may have, a new job. */
   #notice(): void {
     this.#news = true;
     this.#wake?.();

@@ -34,7 +34,7 @@ import { Listener } from "./listener.ts";
 import { PostgresLane } from "./postgres-lane.ts";
 import { claimedJob, JOB_COLUMNS, JOBS, toStoredJob, type Row } from "./rows.ts";
 
-/** The store on PostgreSQL: BullMQ's functions within ours, beside its tables. One pool and one listener for all queues. */
+/** The store on PostgreSQL: our functions call BullMQ's, and our tables are beside its own. One pool and listener serve all queues. */
 export class PostgresStore implements Store {
   readonly where: string;
   readonly #settings: BullmqSettings;
@@ -45,7 +45,7 @@ export class PostgresStore implements Store {
   readonly #watched = new Map<string, OnFinished>();
   readonly #adding: Addition[] = [];
   #healthy = true;
-  /** As the server names it. */
+  /** The schema's name on the server. */
   #schema = "";
 
   constructor(settings: BullmqSettings, target: PostgresTarget) {
@@ -82,10 +82,10 @@ export class PostgresStore implements Store {
     return queue;
   }
 
-  /** BullMQ takes its store as an argument of its own: among the options it would be ignored, and Redis used. */
+  /** BullMQ takes its store as a separate argument; it would ignore one among the options and use Redis. */
   readonly #factory: BackendFactory = (name, opts) => new PostgresQueueBackend(this.#connection, name, opts as never, false);
 
-  /** What is added in one turn of the event loop shares a statement, and so a commit. */
+  /** Adds jobs. All jobs of one turn of the event loop share a statement, and so a commit. */
   add(jobs: readonly NewJob[]): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.#adding.length === 0) setImmediate(() => void this.#addAll(this.#adding.splice(0)));
@@ -106,7 +106,7 @@ export class PostgresStore implements Store {
     } catch (error) {
       const [only] = additions;
       if (additions.length === 1) return only?.reject(error);
-      // One of them may be at fault: each hears of its own. The ids make a second time harmless.
+      // Only one of them may be at fault, so each is added separately. Adding twice is harmless, because the ids are the same.
       for (const addition of additions) await this.#addAll([addition]);
     }
   }
@@ -115,7 +115,7 @@ export class PostgresStore implements Store {
     const { backend } = this.queue(queue) as unknown as { readonly backend: IQueueBackend };
     const added = jobs.map((job) => ({ job: toJobJson(job), jobId: job.ref.id }));
     const [only] = added;
-    // Never side by side: on several connections of the pool they would lose their order.
+    // The bulks are added one after another: on parallel connections of the pool they would lose their order.
     if (only && added.length === 1) await backend.addJob(only.job, only.jobId);
     else for (const bulk of inBulks(added)) await backend.addJobs(bulk);
   }
@@ -137,7 +137,7 @@ export class PostgresStore implements Store {
       return { ref: job.ref, job };
     });
     if (!removed) return ends;
-    // A second look, and not one join for both: few have finished of the many that are asked for at each event.
+    // This is a second query instead of one join for both: at each event, few of the many jobs have finished.
     const gone = await this.#query(
       `SELECT r.queue, r.id FROM unnest($1::text[], $2::text[]) AS r(queue, id)
        WHERE NOT EXISTS (SELECT 1 FROM job j WHERE j.queue = r.queue AND j.id = r.id)`,
@@ -156,7 +156,7 @@ export class PostgresStore implements Store {
   }
 
   onCancel(listener: (runId: string) => void): Promise<() => void> {
-    // Other schemas of the database speak on the same channel.
+    // Other schemas of the database use the same channel.
     const ours = `${this.#schema}.`;
     return this.#listener.on("task_backend", (payload) => payload?.startsWith(ours) && listener(payload.slice(ours.length)));
   }
@@ -204,7 +204,7 @@ export class PostgresStore implements Store {
         autorun: false,
         lockDuration: this.#settings.lockMs,
         stalledInterval: this.#settings.stalledIntervalMs,
-        // An integer of PostgreSQL.
+        // The largest integer of PostgreSQL.
         maxStalledCount: 2 ** 31 - 1,
       },
       this.#factory,
@@ -357,7 +357,7 @@ export class PostgresStore implements Store {
       this.#healthy = true;
       return rows as Row[];
     } catch (error) {
-      // A code of five characters is an answer of the server.
+      // An error code of five characters is an answer of the server, so the server is up.
       this.#healthy = /^[0-9A-Z]{5}$/.test((error as { code?: string }).code ?? "");
       throw error;
     }
@@ -367,7 +367,7 @@ export class PostgresStore implements Store {
     return (await this.#query(text, values))[0]?.["value"];
   }
 
-  /** The functions raise BullMQ's own error when the token does not hold the job any more. */
+  /** Turns BullMQ's own error, which the functions raise when the token no longer holds the job, into "lost". */
   async #held<T>(work: Promise<T>): Promise<T | "lost"> {
     try {
       return await work;
@@ -384,7 +384,7 @@ interface Addition {
   readonly reject: (error: unknown) => void;
 }
 
-/** BullMQ asks for connection options even where the backend has its connection. */
+/** BullMQ requires connection options even if its backend already has a connection. */
 const PLACEHOLDER = {} as ConnectionOptions;
 
 function parentOf({ parent }: JobData, entry: string | undefined): unknown[] {

@@ -4,7 +4,7 @@ import type { StoredJob } from "../mapping.ts";
 
 export type Row = Record<string, unknown>;
 
-/** Of a job and, where it is a workflow that has begun, of our row beside it. */
+/** The columns of a job and, if it is a started workflow, of our row beside it. */
 export const JOB_COLUMNS = `j.queue, j.id, j.name, j.state, j.data::text AS data, j.attempts_made, j.attempts_started, j.stalled_count, j.added_at_ms,
   j.process_at_ms, j.processed_at_ms, j.finished_at_ms, j.progress::text AS progress, j.return_value::text AS return_value, j.failed_reason,
   j.stacktrace::text AS stacktrace, w.started_at, w.error, w.stalls`;
@@ -46,7 +46,7 @@ export function toStoredJob(row: Row): StoredJob {
   };
 }
 
-/** A claimed row as BullMQ's backend answers it. */
+/** A claimed row in the form that BullMQ's backend returns it. */
 export function claimedJob(row: Row): JobJson {
   return {
     id: row["id"],

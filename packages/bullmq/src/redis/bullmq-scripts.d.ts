@@ -1,4 +1,4 @@
-/** BullMQ's Lua scripts as the installed version has them; the package ships no types for them. */
+/** The Lua scripts of the installed BullMQ; the package ships no types for them. */
 declare module "bullmq/dist/cjs/scripts/index.js" {
   interface Script {
     readonly name: string;

@@ -2,19 +2,19 @@ import { BackendUnavailableError } from "@task-backend/core/adapter";
 import { Redis, type Cluster, type RedisOptions } from "ioredis";
 import { SCRIPTS } from "./scripts.ts";
 
-/** How long a call waits for a connection that is being made anew. */
+/** How long a call waits for a reconnect. */
 const READY_MS = 2_000;
-/** A command under way when the connection breaks is tried this often again; all of ours may be carried out twice. */
+/** How often a command is retried when the connection breaks; all of our commands may be carried out twice. */
 const RETRIES = 3;
 const RECONNECT_MAX_MS = 1_000;
-/** How long ioredis waits for the end of a connection that is being closed; its timer keeps the process, also where the end has come. */
+/** How long ioredis waits for a connection to close. Its timer keeps the process alive even after the connection has closed. */
 const DISCONNECT_MS = 100;
 
 type Client = Redis | Cluster;
 
 /**
- * The connections of one backend: one for calls, which fail soon when Redis is away; one for workers, which wait for it
- * to come back; one for what others announce.
+ * The connections of one backend: one for calls, which fail soon when Redis is unreachable; one for workers, which wait until Redis
+ * is back; one for the messages of others.
  */
 export class RedisConnections {
   readonly #given: string | Client | RedisOptions;
@@ -33,7 +33,7 @@ export class RedisConnections {
     return this.#producer;
   }
 
-  /** Of the connections, which Redis itself keeps apart by number. */
+  /** The number of the Redis database that the connections use. */
   get database(): number {
     const { options } = this.producer;
     return "db" in options ? (options.db ?? 0) : 0;
@@ -51,7 +51,7 @@ export class RedisConnections {
     }
   }
 
-  /** The connection that all workers of this process share, beside the blocking one of each queue. */
+  /** The connection that all workers of this process share; each queue also has a blocking one. */
   worker(): Client {
     return (this.#worker ??= this.#make({ maxRetriesPerRequest: null }));
   }
@@ -64,14 +64,14 @@ export class RedisConnections {
     return (this.#worker ?? this.#producer)?.status === "ready";
   }
 
-  /** A blocking connection for BullMQ's QueueEvents is made by BullMQ from this one. */
+  /** The connection from which BullMQ makes the blocking one for its QueueEvents. */
   events(): Client {
     return this.worker();
   }
 
   /**
-   * Before a call of a producer: commands must not pile up for a server that is away, and be carried out long after the
-   * call was given up.
+   * Waits for the connection before a producer's call: commands must not pile up for an unreachable server, and be carried out long
+   * after the call was given up.
    * @throws BackendUnavailableError
    */
   async ready(): Promise<void> {
@@ -120,14 +120,14 @@ export class RedisConnections {
             : target.duplicate(overrides)
           : new Redis({ ...options, ...target, ...overrides });
     client.on("error", () => {});
-    // Each call that finds the connection broken waits for it. Not 0, to which BullMQ would add.
+    // Each call that finds the connection broken adds a listener. The limit is not 0, because BullMQ would raise it.
     client.setMaxListeners(Infinity);
     for (const [name, { lua, numberOfKeys }] of Object.entries(SCRIPTS)) client.defineCommand(name, { lua, numberOfKeys });
     this.#follow(client);
     return client;
   }
 
-  /** With the copies that BullMQ makes of it, to wait for markers and events. */
+  /** Keeps track of a client and of the copies that BullMQ makes of it to wait for markers and events. */
   #follow(client: Client): void {
     this.#clients.add(client);
     client.once("end", () => this.#clients.delete(client));
@@ -148,7 +148,7 @@ function isCluster(client: Client): client is Cluster {
   return "nodes" in client;
 }
 
-/** Resolves when the server has answered; rejects with the first error before that, or with the signal's reason. Leaves nothing behind. */
+/** Resolves when the server has answered; rejects with the first error before that, or with the signal's reason. Removes its listeners. */
 async function connected(client: Client, signal: AbortSignal): Promise<void> {
   let end = (): void => {};
   const answered = new Promise<void>((resolve, reject) => {
@@ -169,7 +169,7 @@ async function connected(client: Client, signal: AbortSignal): Promise<void> {
   await answered.finally(end);
 }
 
-/** Where ioredis keeps the commands that wait for an answer, or for a connection. */
+/** A command that ioredis keeps until it has an answer, or a connection. */
 interface Pending {
   readonly command: { reject(error: Error): void };
 }
@@ -182,7 +182,7 @@ interface Queue {
   shift(): Pending | undefined;
 }
 
-/** Ends a connection, also one that is being made anew: ioredis would leave its commands unanswered, and BullMQ's timers for them running. */
+/** Closes a connection, even while it reconnects: ioredis would leave its commands unanswered, and BullMQ's timers for them running. */
 function abandon(client: Client): void {
   client.disconnect();
   const { offlineQueue, commandQueue, prevCommandQueue } = client as unknown as Queues;

@@ -4,7 +4,7 @@ import type { JobData } from "../mapping.ts";
 
 const PROMOTE = ["delayed", "wait", "paused", "meta", "prioritized", "active", "pc", "events", "marker"];
 
-/** The keys of BullMQ and ours, and the arguments that go with them, as the scripts take them. */
+/** Builds the keys of BullMQ and ours for the scripts, and the arguments that belong to them. */
 export class Keys {
   readonly #prefix: string;
 
@@ -12,7 +12,7 @@ export class Keys {
     this.#prefix = prefix;
   }
 
-  /** One of BullMQ's own of a queue. */
+  /** One of BullMQ's own keys of a queue. */
   of(queue: string, name: string): string {
     return `${this.#prefix}:${queue}:${name}`;
   }
@@ -25,13 +25,13 @@ export class Keys {
     return `${this.job(ref)}:lock`;
   }
 
-  /** Hash, journal and timers of a workflow run. */
+  /** The keys of the hash, journal and timers of a workflow run. */
   journal(ref: JobRef): string[] {
     const key = this.job(ref);
     return [`${key}:tb`, `${key}:tb:journal`, `${key}:tb:timers`];
   }
 
-  /** The same, and what it takes to wake it. */
+  /** The same keys, and those that are needed to wake the run. */
   workflow(ref: JobRef): string[] {
     return [...this.journal(ref), ...PROMOTE.map((name) => this.of(ref.queue, name))];
   }
@@ -40,7 +40,7 @@ export class Keys {
     return [this.of(queue, ""), id];
   }
 
-  /** Of the workflow that started a run; where there is none, the run's own fill the places. */
+  /** The keys and arguments of a run's parent workflow; a run without a parent gives its own keys in their place. */
   parent({ parent }: JobData, own: JobRef, entry: string | undefined): { keys: string[]; arguments: (string | number)[] } {
     const ref = (parent && toRef(parent[0])) ?? own;
     return {

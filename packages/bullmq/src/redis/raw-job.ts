@@ -3,7 +3,7 @@ import type { JobRef } from "../ids.ts";
 import type { JobData, StoredJob } from "../mapping.ts";
 import { KIND_FIELD } from "./scripts.ts";
 
-/** What the script tbGet answers: the job's hash, its state, its score where it is delayed, and what our hash holds. */
+/** The answer of the script tbGet: the job's hash, its state, its score if it is delayed, and fields of our hash. */
 export type RawJob = [string[], StoredJob["state"], string | null, (string | null)[]];
 
 export function toStoredJob(ref: JobRef, raw: RawJob): StoredJob {
@@ -47,17 +47,17 @@ export function toStoredJob(ref: JobRef, raw: RawJob): StoredJob {
   };
 }
 
-/** What a run known by name only turned out to be. */
+/** Adds the kind that a worker found for a run submitted by name only. */
 function withKind(data: JobData, kind: string | undefined): JobData {
   return data.kind === undefined && kind === "task" ? { ...data, kind } : data;
 }
 
-/** The fields of a job that BullMQ reads as JSON, and what stands for one that is none. */
+/** The fields of a job that BullMQ parses as JSON, each with the value that replaces invalid JSON. */
 const AS_JSON: Readonly<Record<string, string>> = { opts: "{}", progress: "0", parent: "{}" };
 
 /**
- * The answer of a script that claims, for BullMQ to read. It throws on a damaged field once the job is claimed, and nobody would know
- * which job it was: such a field gets a harmless value, and the job's data one that says that it is damaged.
+ * Makes the answer of a claiming script readable for BullMQ. BullMQ would throw on a damaged field after the job is claimed, and
+ * nobody would know which job it was. So the field gets a harmless value, and the job's data a value that marks the damage.
  */
 export function readable(answer: unknown): unknown {
   const fields: unknown = Array.isArray(answer) ? answer[0] : undefined;

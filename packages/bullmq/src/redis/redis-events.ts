@@ -3,7 +3,7 @@ import { QueueEvents } from "bullmq";
 import type { OnFinished } from "../store.ts";
 import type { RedisConnections } from "./connections.ts";
 
-/** BullMQ's stream of events of each queue that something waits for. */
+/** BullMQ's event streams of the queues that have waits. */
 export class RedisEvents {
   readonly #connections: RedisConnections;
   readonly #prefix: string;
@@ -25,7 +25,7 @@ export class RedisEvents {
   }
 
   async #open(queue: string, onFinished: OnFinished): Promise<QueueEvents<Json>> {
-    // From the last event on, so that nothing is missed between now and the first read.
+    // The stream starts after the last event, so that nothing is missed between now and the first read.
     const [last] = await this.#connections.producer.xrevrange(`${this.#prefix}:${queue}:events`, "+", "-", "COUNT", 1);
     const events = new QueueEvents<Json>(queue, {
       prefix: this.#prefix,

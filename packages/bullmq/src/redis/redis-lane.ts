@@ -3,12 +3,12 @@ import type { Cluster, Redis } from "ioredis";
 import type { Lane, NextJob } from "../store.ts";
 import { readable } from "./raw-job.ts";
 
-/** The part of BullMQ's Redis backend by which all its scripts run. */
+/** The method of BullMQ's Redis backend that runs all its scripts. */
 interface ScriptRunner {
   execCommand(client: unknown, name: string, args: unknown[]): Promise<unknown>;
 }
 
-/** A queue on Redis: waits on BullMQ's marker, on a blocking connection of its own. */
+/** A queue on Redis. It waits for BullMQ's marker, on its own blocking connection. */
 export class RedisLane implements Lane {
   readonly queue: string;
   readonly workerName: string;
@@ -38,7 +38,7 @@ export class RedisLane implements Lane {
 
   async announce(dueAtMs: number): Promise<void> {
     const marker = this.backend.keys["marker"] as string;
-    // As BullMQ's scripts leave them.
+    // These are the markers that BullMQ's scripts set.
     if (dueAtMs > Date.now()) await this.#client.zadd(marker, dueAtMs, "1");
     else await this.#client.zadd(marker, 0, "0");
   }

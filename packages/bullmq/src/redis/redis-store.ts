@@ -31,7 +31,7 @@ import { RedisEvents } from "./redis-events.ts";
 
 type Argument = string | number | Buffer;
 
-/** The part of BullMQ's Redis backend that puts keys and arguments of its scripts together. */
+/** The part of BullMQ's Redis backend that builds the keys and arguments of its scripts. */
 interface ScriptArguments {
   moveToFinishedArgs(
     job: MinimalJob,
@@ -51,7 +51,7 @@ const CLOSE_MS = 1_000;
 const FINISH_KEYS = 14;
 const DELAY_KEYS = 11;
 
-/** The store on Redis: BullMQ's scripts within ours, on the keys described in `scripts.ts`. */
+/** The store on Redis: our scripts contain BullMQ's. `scripts.ts` describes the keys. */
 export class RedisStore implements Store {
   readonly where: string;
   readonly #settings: BullmqSettings;
@@ -76,14 +76,14 @@ export class RedisStore implements Store {
     return { version: `bullmq 6.7.0 on redis ${version}` };
   }
 
-  /** Redis keeps channels apart by their names only, whatever the database of who speaks there. */
+  /** The channel includes the number of the database, because Redis channels span all databases. */
   get #channel(): string {
     return `${this.#prefix}:tb:cancelled:${this.#connections.database}`;
   }
 
   async close(): Promise<void> {
     const closed = Promise.all([this.#events.close(), ...[...this.#queues.values()].map((queue) => queue.close().catch(() => {}))]);
-    // Away from its server, a connection of BullMQ ends at once and never says so.
+    // When its server is unreachable, a connection of BullMQ closes at once and never reports it.
     let timer: NodeJS.Timeout | undefined;
     await Promise.race([closed, new Promise((resolve) => (timer = setTimeout(resolve, CLOSE_MS)))]);
     clearTimeout(timer);
@@ -103,7 +103,7 @@ export class RedisStore implements Store {
         connection: this.#connections.producer,
         skipVersionCheck: true,
       });
-      // The connection tells of its errors itself.
+      // The connection reports its errors itself.
       queue.on("error", () => {});
       this.#queues.set(name, queue);
     }
@@ -141,7 +141,7 @@ export class RedisStore implements Store {
     return raw && raw !== 1 ? toStoredJob(ref, raw) : undefined;
   }
 
-  /** Makes no queue: one of BullMQ would write its description of it, also where there is none. */
+  /** Reads a job without a BullMQ queue: a queue would write its metadata to Redis, even if no such queue exists. */
   #read(ref: JobRef, endOnly: boolean): Promise<RawJob | 1 | null> {
     const states = ["completed", "failed", "delayed", "prioritized", "active"];
     return this.#run(this.#connections.producer, "tbGet", [

@@ -2,10 +2,10 @@ import bullmqScripts from "bullmq/dist/cjs/scripts/index.js";
 import { MAX_DUE_MS, SIGNAL_BEGINS } from "../mapping.ts";
 
 /*
- * Our Lua around BullMQ's. A script of BullMQ becomes a function of ours, so that a check, the journal and the move of
+ * Our Lua scripts contain BullMQ's. A script of BullMQ becomes a local function, so that a check, the journal and the move of
  * the job are one atomic step, and the move is exactly that of the installed BullMQ.
  *
- * Keys of a workflow run, beside BullMQ's key of the job, all gone once it has settled:
+ * Keys of a workflow run, beside BullMQ's key of the job; all are deleted when it has settled:
  *   KEY:tb          hash: startedAt, version, seen, commands, retries, stalls, parked, cancelled, error, outbox, closing, ending,
  *                   child:N = run id, signal:DEDUPE_ID
  *   KEY:tb:journal  list of entries, JSON each
@@ -13,12 +13,12 @@ import { MAX_DUE_MS, SIGNAL_BEGINS } from "../mapping.ts";
  */
 
 const PROMOTE_KEYS = 9;
-/** The hash, the journal and the timers of a workflow run, and what it takes to wake it. */
+/** The number of keys of a workflow run: hash, journal, timers, and those of promote. */
 const WORKFLOW_KEYS = 3 + PROMOTE_KEYS;
 const FINISH_KEYS = 14;
 const DELAY_KEYS = 11;
 
-/** In a job's own hash, beside BullMQ's fields: what a run known by name only turned out to be. */
+/** The field in a job's own hash, beside BullMQ's fields, for the kind that a worker found for a run submitted by name only. */
 export const KIND_FIELD = "tbKind";
 
 function native(name: string): string {
@@ -35,7 +35,7 @@ local function slice(list, from, count)
 end
 `;
 
-/** Only a job has a name and a time: beside jobs, BullMQ keeps keys of its own, such as PREFIX:QUEUE:meta. */
+/** Recognises a job by its name and time: BullMQ has other keys beside jobs, such as PREFIX:QUEUE:meta. */
 const IS_JOB = `
 local function isJob(key)
   if redis.call("TYPE", key).ok ~= "hash" then return false end
@@ -43,7 +43,7 @@ local function isJob(key)
 end
 `;
 
-/** Writes down the deadlines that have passed, in their order. */
+/** Records the timers that are due, in their order. */
 const FIRE = `
 local function fire(journal, timers, now)
   local found = redis.call("ZRANGEBYSCORE", timers, "-inf", now, "WITHSCORES")
@@ -61,7 +61,7 @@ end
 `;
 
 /**
- * Adds to a journal and wakes the run if it is parked. Deadlines that have passed come before it, whether or not a worker was up.
+ * Appends to a journal and wakes the run if it is parked. Due timers come before the entry, whether or not a worker was up.
  * `keys`: hash, journal, timers, then those of promote. `args`: those of promote.
  */
 const APPEND = `${FIRE}
@@ -75,7 +75,7 @@ local function append(keys, args, entry, now)
 end
 `;
 
-/** Tells the workflow that started a run, once, as long as it is not settling itself. */
+/** Tells the parent workflow of a run once, unless the parent has settled. */
 const TELL_PARENT = `
 local function tellParent(keys, args, n, entry, now)
   if redis.call("HEXISTS", keys[1], "startedAt") == 1 and redis.call("HDEL", keys[1], "child:" .. n) == 1 then
@@ -90,7 +90,7 @@ export interface ScriptSource {
 }
 
 /**
- * Keys: job, then a workflow's. Args: entry, dedupe id, whether it is surely a workflow, now, whether the sender waits for a run that is
+ * Keys: job, then a workflow's. Args: entry, dedupe id, whether it is surely a workflow, now, whether the sender waits while a run is
  * about to end, promote's (2).
  */
 const signal = `
@@ -200,7 +200,7 @@ return {
 }
 `;
 
-/** Keys: lock, workflow, journal. Args: token, the entries after those that a tick has acted on, as they stand from now on. */
+/** Keys: lock, workflow, journal. Args: token, the entries after those that a tick has acted on, in their new order. */
 const reorder = `
 if redis.call("GET", KEYS[1]) ~= ARGV[1] then return "lost" end
 local acted = tonumber(redis.call("HGET", KEYS[2], "seen") or "0")
@@ -254,8 +254,8 @@ return "done"
 `;
 
 /**
- * Keys: job, workflow, completed, failed, delayed, prioritized, active. Args: job id, whether only its end is wanted.
- * Answers nothing where there is no job, and 1 for one that has no end yet where only that is wanted.
+ * Keys: job, workflow, completed, failed, delayed, prioritized, active. Args: job id, whether only a finished job is wanted.
+ * Returns nil when there is no job, and 1 for an unfinished job if only a finished one is wanted.
  */
 const get = `
 if not isJob(KEYS[1]) then return nil end
@@ -273,7 +273,7 @@ end
 return { redis.call("HGETALL", KEYS[1]), state, due, redis.call("HMGET", KEYS[2], "startedAt", "error", "stalls") }
 `;
 
-/** Every script, as `defineCommand` of ioredis takes it. */
+/** All scripts, in the form that `defineCommand` of ioredis takes. */
 export const SCRIPTS = {
   tbSignal: { lua: native("promote") + SLICE + IS_JOB + APPEND + signal, numberOfKeys: 1 + WORKFLOW_KEYS },
   tbWake: { lua: native("promote") + SLICE + APPEND + wake, numberOfKeys: WORKFLOW_KEYS },
