@@ -22,26 +22,26 @@ import type { Gate } from "./slots.ts";
 import { undecodable } from "./undecodable.ts";
 import { ONE_ACTIVITY, readMeta, withoutUnheard, type Beat, type Meta, type TaskEnd } from "./wire.ts";
 
-/** The SDK sends no more than one a second; each also brings news of a cancellation. */
+/** The interval of heartbeats. The SDK sends at most one a second; each also brings news of a cancellation. */
 export const BEAT_MS = 1_000;
-/** How long a worker that stops waits for the workflows around its last tasks to end. */
+/** How long a stopping worker waits for the workflows of its last tasks to end. */
 const CLOSING_MS = 2_000;
 
-/** How long a start that there is no room for is kept, for one of the others to end. */
+/** How long a start waits at the gate for another attempt to end. */
 const GATE_MS = 1_000;
 
-/** What attempts and ticks need of the client. */
+/** The client functions that attempts and ticks need. */
 export interface Links {
-  /** Runs a workflow that was submitted by name only, and completes the activity with its result. Resolves once it has begun. */
+  /** Runs a workflow that was submitted by name only, and completes the activity with its result. Resolves once it has started. */
   forward(workflow: ForwardedWorkflow): Promise<void>;
-  /** At once; the worker's own heartbeats are held back for a second. */
+  /** Sends a heartbeat at once; the worker's own heartbeats are held back for a second. */
   heartbeat(taskToken: Uint8Array, beat: Beat): Promise<void>;
   isCancelRequested(workflowId: string): Promise<boolean>;
   /** Resolves when a workflow is closed; rejects when the signal is aborted. */
   closed(workflowId: string, signal: AbortSignal): Promise<unknown>;
-  /** When what came lately arrived at the server. */
+  /** The times at which recent entries arrived at the server. */
   arrivalTimes(execution: Execution, entries: readonly JournalEntry[], lastEvent: number): Promise<ArrivedAt>;
-  /** Has a tick of that workflow asked soon. */
+  /** Asks for a tick of that workflow soon. */
   wake(workflowId: string): Promise<void>;
 }
 
@@ -54,7 +54,7 @@ export interface ForwardedWorkflow {
   readonly meta: Meta;
   readonly priorityKey?: number;
   readonly beat: Beat;
-  /** Aborted when the worker stops: another will go on with it. */
+  /** Aborted when the worker stops: another worker continues with the workflow. */
   readonly stopped: AbortSignal;
 }
 
@@ -69,7 +69,7 @@ export class Activities {
   readonly #stopping = new AbortController();
   #draining = false;
   #drained = (): void => {};
-  /** The workflows of tasks that ended here lately, and when. */
+  /** The workflows of tasks that ended here recently, and when. */
   readonly #ended = new Map<string, number>();
 
   constructor(runtime: WorkerRuntime, gate: Gate, awake: Awake, links: Links, heartbeatTimeoutMs: number) {
@@ -80,13 +80,13 @@ export class Activities {
     this.#links = links;
   }
 
-  /** A stop: what runs is aborted, and released. */
+  /** Aborts all running attempts, which are then released: the worker stops. */
   abortAll(reason: AbortReason): void {
     this.#stopping.abort();
     for (const interruption of this.#running) interruption.abort(reason);
   }
 
-  /** Takes no more, and resolves when what runs has ended, and the workflows around it, which need this worker once more. */
+  /** Takes no more attempts; resolves when the running ones and their workflows have ended, for which this worker is still needed. */
   async drain(): Promise<void> {
     this.#draining = true;
     if (this.#running.size > 0) await new Promise<void>((resolve) => (this.#drained = resolve));
@@ -104,7 +104,7 @@ export class Activities {
     }
   }
 
-  /** Every activity type that is not ours: the attempts of tasks. */
+  /** Executes the attempts of tasks: it receives every activity type that is not ours. */
   readonly execute = async (input: unknown = null, second: unknown = {}): Promise<Json> => {
     const takenAtMs = performance.now();
     const context = Context.current();
@@ -124,7 +124,7 @@ export class Activities {
     let progressed = false;
     let entered = false;
     const send = (): void => context.heartbeat(beat);
-    // A short attempt has no need of one.
+    // A short attempt needs no heartbeat.
     const timer = setInterval(send, BEAT_MS);
     this.#running.add(interruption);
     try {
@@ -152,7 +152,7 @@ export class Activities {
         beat = { ...beat, released: (beat.released ?? 0) + 1 };
         if (attempt === 1) delete (beat as { startedAtMs?: number }).startedAtMs;
       }
-      // What the last heartbeat says travels with a failure, and not with a completion.
+      // A failure carries the last heartbeat's details, and a completion does not.
       if (decision.do !== "complete") send();
       else if (progressed && !isOneActivity(context)) await this.#links.heartbeat(info.taskToken, beat).catch(() => {});
       if (!isOneActivity(context)) return answer(decision, attempt);
@@ -168,14 +168,14 @@ export class Activities {
     }
   };
 
-  /** One that was taken with a slot to poll by, while all that may run do: another worker may have room for it. */
+  /** Releases an attempt that was taken with a slot for polling while the gate is full: another worker may have a free slot. */
   #decide(entered: boolean, attempt: Attempt): Decision | Promise<Decision> {
     return entered ? this.#runtime.execute(attempt) : { do: "release", delayMs: 1 };
   }
 
   /**
-   * A workflow that was asked for by its name only. The workflow that wants it as a step starts it as its child; for one that was
-   * submitted, the activity stays open until a workflow of its own has ended. It takes no slot meanwhile.
+   * Starts a workflow that was requested by name only. If it is a step, its parent workflow starts it as a child; if it was submitted,
+   * the activity stays open until the workflow started for it has ended. Meanwhile it takes no slot.
    */
   async #startAsWorkflow({ info }: Context, input: Json, meta: Meta, beat: Beat): Promise<never> {
     const { activityId, activityType: name, taskToken, taskQueue: queue, workflowExecution } = info;
@@ -203,8 +203,8 @@ export class Activities {
   }
 
   /**
-   * The server takes down that the attempt begins, before the handler can take the process down: a start that it never hears of is not
-   * charged. And it says whether the attempt is this worker's still.
+   * Announces the start to the server before the handler can crash the process: a start that the server never hears of is not
+   * charged. The answer says whether this worker still owns the attempt.
    */
   async #announce(context: Context, beat: Beat, interruption: Interruption): Promise<boolean> {
     const { taskToken, workflowExecution } = context.info;
@@ -215,7 +215,7 @@ export class Activities {
         // The process may have been frozen before it read the answer.
         if (performance.now() - askedAtMs > this.#heartbeatTimeoutMs / 2) continue;
         if (!isOneActivity(context) || !(await this.#links.isCancelRequested(workflowExecution?.workflowId ?? ""))) return true;
-        // The workflow passes its cancellation on once a worker has taken it up, which may wait for the one that was lost.
+        // The workflow forwards its cancellation once a worker executes it, which may take until the lost worker is noticed.
         await pause(BEAT_MS);
       }
     } catch (error) {
@@ -225,7 +225,7 @@ export class Activities {
   }
 }
 
-/** What others may have left there is none. */
+/** The details of a heartbeat of ours; those of other programs are ignored. */
 function beatOf(details: unknown): Beat {
   return typeof details === "object" && details !== null && undecodable(details) === undefined ? details : {};
 }
@@ -239,7 +239,7 @@ function reasonOf({ cancellationDetails }: Context): AbortReason {
   return cancellationDetails?.cancelRequested || cancellationDetails?.notFound ? "cancel" : "lost";
 }
 
-/** Whether it has the attempts of a task that is a workflow. */
+/** Whether the activity belongs to a task that is a workflow. */
 function isOneActivity({ info }: Context): boolean {
   return info.workflowExecution !== undefined && info.activityId === ONE_ACTIVITY;
 }
@@ -251,7 +251,7 @@ function idOf(context: Context): string {
   return isOneActivity(context) ? workflow : `${workflow}.${activityId}`;
 }
 
-/** Carries a decision out, in Temporal's terms; with the last heartbeat, where the end of the run has to tell it. */
+/** Turns a decision into an answer to Temporal. If the run's end must carry the last heartbeat, `beat` is given. */
 function answer(decision: Decision, attempt: number, beat?: Beat): Json {
   const told = beat && { beat };
   switch (decision.do) {

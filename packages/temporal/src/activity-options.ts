@@ -1,10 +1,10 @@
 import type { Priority } from "@task-backend/core/adapter";
 
 /*
- * What tasks are scheduled with, from the client and from the interpreter. No imports but types: it is bundled for the sandbox.
+ * The options with which the client and the interpreter schedule tasks. Bundled for the sandbox, so it imports only types.
  */
 
-/** Core decides when an attempt is over; the engine's own limits are set so wide that they never do. */
+/** Core decides when an attempt is over; the engine's own limits are so wide that they are never reached. */
 const NET = "3650 days";
 const LEVELS: Readonly<Record<Priority, number>> = { urgent: 1, critical: 2, high: 3, normal: 4, low: 5 };
 
@@ -12,7 +12,7 @@ export function priorityOf(priority: Priority): { readonly priorityKey: number }
   return { priorityKey: LEVELS[priority] };
 }
 
-/** Attempts are unlimited for the engine: leaving the maximum out is how it is told so. */
+/** Attempts are unlimited for the engine, because no maximum is given. */
 export function activityOptions({ priority }: { readonly priority?: Priority }, heartbeatTimeoutMs = 30_000) {
   return {
     startToCloseTimeout: NET,

@@ -21,20 +21,20 @@ export function temporal(options: TemporalOptions = {}): Adapter {
   return makeAdapter(parseOptions(options, process.env));
 }
 
-/** What `TASK_BACKEND_TYPE=temporal` loads. */
+/** The factory that `TASK_BACKEND_TYPE=temporal` loads. */
 export function createAdapter({ url, options, env, log, retentionMs }: AdapterContext): Adapter {
   const given = typeof options === "object" && options !== null ? options : {};
   const retention = retentionMs === undefined ? {} : { retention: retentionMs };
   return makeAdapter(parseOptions({ ...retention, ...given, ...(url !== undefined && { url }) }, env), log);
 }
 
-/** How many starts are under way at a time, of many submitted together. */
+/** How many starts are under way at a time when many runs are submitted together. */
 const SUBMIT_LANES = 100;
 
 function makeAdapter(settings: TemporalSettings, log?: Logger): Adapter {
   const connection = new TemporalConnection(settings);
   const runs = new Runs(connection);
-  /** Those that run, and those that start: none outlives the adapter. */
+  /** The workers that run or start: none outlives the adapter. */
   const workers = new Set<Promise<WorkerHandle>>();
   return {
     connect: () =>
@@ -64,7 +64,7 @@ function makeAdapter(settings: TemporalSettings, log?: Logger): Adapter {
   };
 }
 
-/** What a worker needs of the client. */
+/** The client functions that a worker needs. */
 function linksOf(connection: TemporalConnection, runs: Runs, log: Logger): Links {
   return {
     forward: (forwarded) => forward(connection, runs, forwarded, log),

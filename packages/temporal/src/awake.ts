@@ -1,8 +1,8 @@
 const LOOK_MS = 250;
-/** How long after a wake what was taken before it may still arrive. */
+/** How long after the process wakes an answer from before may still arrive. */
 const LATE_MS = 5_000;
 
-/** Knows when this process was last frozen for so long that what it had taken may be another's. */
+/** Knows when this process was last frozen for so long that it may have lost its runs. */
 export class Awake {
   readonly #frozenMs: number;
   #timer: NodeJS.Timeout | undefined;
@@ -13,13 +13,13 @@ export class Awake {
     this.#frozenMs = frozenMs;
   }
 
-  /** From now on, until it is closed. */
+  /** Starts to watch, until `close`. */
   watch(): void {
     this.#lookedAtMs = performance.now();
     this.#timer = setInterval(() => this.#look(), LOOK_MS).unref();
   }
 
-  /** Whether it has been all the time since shortly before then, of `performance.now()`. */
+  /** Whether the process has been awake since shortly before the given time of `performance.now()`. */
   since(takenAtMs: number): boolean {
     this.#look();
     return this.#wokeAtMs < takenAtMs - LATE_MS;

@@ -1,22 +1,22 @@
 import type { Capabilities } from "@task-backend/core/adapter";
 import type { TemporalSettings } from "./options.ts";
 
-/** Temporal refuses payloads above 2 MB; what we put around ours is small. */
+/** Temporal refuses payloads above 2 MB; our own data around them is small. */
 const MAX_PAYLOAD_BYTES = 1_900_000;
 
-/** How long a run waits for the worker that has it in its cache, before any other may take it further. */
+/** How long a tick waits for the worker that has the run in its cache, before any other worker may take it. */
 export const STICKY_MS = 5_000;
-/** Temporal's own limit for one step of a workflow with a worker. */
+/** Temporal's own time limit for one workflow task. */
 const WORKFLOW_TASK_MS = 10_000;
 
-/** A start that found no room was released, and comes back with a timer of the server, which is up to a second late. */
+/** A start that found no free slot is released and returns with a timer of the server, which is up to a second late. */
 const DISPATCH_MS = 3_000;
 
-/** What was found on connecting. */
+/** The facts observed on connecting. */
 export interface Observed {
   readonly version: string;
   readonly retentionMs: number;
-  /** Whether activities can run outside workflows, which is what tasks are. */
+  /** Whether activities can run outside workflows. If so, tasks are such activities. */
   readonly standalone: boolean;
   readonly priorities: boolean;
 }

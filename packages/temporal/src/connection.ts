@@ -7,14 +7,14 @@ import type { Observed } from "./capabilities.ts";
 import { grpcCode, isAway, isNotFound, toError, UNIMPLEMENTED } from "./errors.ts";
 import type { TemporalSettings } from "./options.ts";
 
-/** From this version on priorities are on; no bit of the server tells. */
+/** The first version with priorities on; no capability of the server tells it. */
 const PRIORITIES_SINCE = [1, 31, 2] as const;
 
 const RETRIES = defaultGrpcRetryOptions();
 const MAX_RETRY_DELAY_MS = 1_000;
-/** How long the native connection and its workers may take to end. */
+/** How long the native connection and its workers may take to close. */
 const CLOSE_MS = 5_000;
-/** After which a server that is away is asked again. */
+/** The pause before an unreachable server is asked again. */
 const AWAY_MS = 200;
 
 /** The client of a backend, and the native connection that its workers share. */
@@ -27,7 +27,7 @@ export class TemporalConnection {
   #observed: Observed | undefined;
   #retryAtMs = 0;
 
-  /** The SDK's own way to try again, which must not outlive the channel: it would throw into nowhere. */
+  /** The SDK's own retries. They must end with the channel, or they would throw where nobody can catch the error. */
   readonly #retries: GrpcRetryOptions = {
     retryableDecider: (attempt, status) => !this.#end.signal.aborted && RETRIES.retryableDecider(attempt, status),
     delayFunction: (attempt, status) => {
@@ -39,7 +39,7 @@ export class TemporalConnection {
 
   constructor(settings: TemporalSettings) {
     this.settings = settings;
-    // Each wait listens to it.
+    // Each wait adds a listener.
     setMaxListeners(0, this.#end.signal);
   }
 
@@ -61,7 +61,7 @@ export class TemporalConnection {
   /** @throws ConfigurationError for a namespace that does not exist */
   async open(): Promise<Observed> {
     const { address, namespace, connect, connectTimeoutMs, dataConverter } = this.settings;
-    // Made before it is connected: what is closed meanwhile must be closed with it.
+    // The connection is created before it connects, so that closing the backend meanwhile closes it too.
     const interceptors = [makeGrpcRetryInterceptor(this.#retries)];
     this.#connection = this.settings.connection ?? Connection.lazy({ ...connect, connectTimeout: connectTimeoutMs, interceptors });
     await this.#reach(this.#connection);
@@ -86,7 +86,7 @@ export class TemporalConnection {
     return this.#observed;
   }
 
-  /** Runs a call of the adapter. What the client throws becomes an error of ours. */
+  /** Runs a call of the adapter, and turns errors of the client into ours. */
   async call<T>(run: () => Promise<T>): Promise<T> {
     try {
       return await run();
@@ -95,10 +95,10 @@ export class TemporalConnection {
     }
   }
 
-  /** Runs calls that wait at the server, which end at once when one of the signals is aborted, or the backend closes. */
+  /** Runs calls that wait at the server. They end at once when one of the signals is aborted, or the backend closes. */
   async waiting<T>(work: (aborted: AbortSignal) => Promise<T>, ...signals: readonly (AbortSignal | undefined)[]): Promise<T> {
     const connection = this.#connection ?? this.client.connection;
-    // Its own, because the SDK adds a listener with each call and removes none.
+    // Each call gets its own controller, because the SDK adds a listener with each call and removes none.
     const own = new AbortController();
     setMaxListeners(0, own.signal);
     const all = [this.#end.signal, ...signals].filter((signal) => signal !== undefined);
@@ -115,7 +115,7 @@ export class TemporalConnection {
     }
   }
 
-  /** The SDK's own way to connect has a timer that outlives the end of the connection. */
+  /** Waits for the server. The SDK's own connect has a timer that outlives the connection. */
   async #reach(connection: Connection): Promise<void> {
     const deadlineMs = Date.now() + this.settings.connectTimeoutMs;
     const { signal } = this.#end;
@@ -143,7 +143,7 @@ export class TemporalConnection {
     }
   }
 
-  /** For workers. */
+  /** The native connection, for workers. */
   native(): Promise<NativeConnection> {
     const { nativeConnection } = this.settings;
     if (nativeConnection) return Promise.resolve(nativeConnection);
@@ -154,7 +154,7 @@ export class TemporalConnection {
     return this.#native;
   }
 
-  /** It cannot be told to stop trying: it begins only when the server answers. */
+  /** Connects once the server answers: a native connection cannot be told to stop trying. */
   async #connectNative(): Promise<NativeConnection> {
     const { connect, connectTimeoutMs } = this.settings;
     if (this.#connection) await this.#ask(this.#connection, Date.now() + connectTimeoutMs);
@@ -163,12 +163,12 @@ export class TemporalConnection {
     return NativeConnection.connect(connect);
   }
 
-  /** Ends what waits at the server; everything else may go on until it is closed. */
+  /** Ends the calls that wait at the server; other calls may go on until the connection closes. */
   end(): void {
     this.#end.abort(new BackendUnavailableError("The temporal backend was closed."));
   }
 
-  /** @param users end before the native connection does */
+  /** @param users must end before the native connection closes */
   async close(users: Promise<unknown>): Promise<void> {
     this.end();
     const native = this.#native;
@@ -176,7 +176,7 @@ export class TemporalConnection {
       .then(() => native)
       .then((connection) => connection?.close())
       .catch(() => {});
-    // One that does not answer may take long: it is closed when it does.
+    // A connection that does not answer may take long to close: it closes later.
     await Promise.race([ended, pause(CLOSE_MS, undefined, { ref: false })]);
     if (!this.#connection || this.#connection === this.settings.connection) return;
     const retryInMs = this.#retryAtMs - Date.now();
@@ -187,7 +187,7 @@ export class TemporalConnection {
 
 let installed = false;
 
-/** The SDK's runtime is one a process, and by default it takes the process's signals; whoever made it first has made it. */
+/** Installs the SDK's runtime, of which a process has one. By default it would handle the process's signals. */
 function installRuntime(): void {
   if (installed) return;
   installed = true;
@@ -195,7 +195,7 @@ function installRuntime(): void {
     const telemetryOptions = { logging: { filter: "ERROR" } };
     Runtime.install({ shutdownSignals: [], logger: new DefaultLogger("ERROR"), telemetryOptions });
   } catch {
-    // The application has installed its own.
+    // The application has installed its own runtime.
   }
 }
 

@@ -1,13 +1,13 @@
 import { BackendUnavailableError, TaskBackendError } from "@task-backend/core/adapter";
 
 /*
- * What the client throws, in task-backend's words.
+ * Turns errors of the client into ours.
  */
 
-/** gRPC's numbers. */
+/** gRPC's status codes. */
 const INVALID_ARGUMENT = 3;
 const NOT_FOUND = 5;
-/** For what is too late. */
+/** gRPC's status code for a request that came too late. */
 export const FAILED_PRECONDITION = 9;
 export const UNIMPLEMENTED = 12;
 /** UNKNOWN, DEADLINE_EXCEEDED, UNAVAILABLE. */
@@ -19,7 +19,7 @@ const REMEDIES: readonly (readonly [RegExp, string])[] = [
   [/UNAUTHENTICATED|PERMISSION_DENIED|unauthorized/i, "Check TEMPORAL_API_KEY, or the TLS files"],
 ];
 
-/** What the client threw, with what to do about it. Errors of ours stay as they are. */
+/** Turns a client's error into one with a remedy. Errors of ours stay as they are. */
 export function toError(cause: unknown, address: string): Error {
   if (cause instanceof TaskBackendError) return cause;
   const { message = String(cause), cause: inner } = cause as { message?: string; cause?: { message?: string } };
@@ -38,7 +38,7 @@ export function isAway(error: unknown): boolean {
   return AWAY.includes(grpcCode(error));
 }
 
-/** Of what gRPC answered, also where the client has wrapped it. */
+/** gRPC's status code of an error, even if the client has wrapped it. */
 export function grpcCode(error: unknown): unknown {
   const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } };
   return code ?? cause?.code;

@@ -3,7 +3,7 @@ import type { Client } from "@temporalio/client";
 import { WAKE } from "./wire.ts";
 import type { ArrivedAt } from "./order.ts";
 
-/** Enough for what has come since the last tick; what lies further back has no time. */
+/** The events of these pages cover everything since the last tick; earlier events get no time. */
 const PAGE = 1_000;
 const MAX_PAGES = 5;
 
@@ -16,8 +16,8 @@ type Reversed = Awaited<ReturnType<Client["workflowService"]["getWorkflowExecuti
 type Event = NonNullable<NonNullable<Reversed["history"]>["events"]>[number];
 
 /**
- * When the entries arrived, as the server's history has it. The sandbox is told of several events at once, without their times.
- * @param last the number of the last event that the entries come from
+ * The times at which entries arrived, by the server's history. The sandbox gets several events at once, without their times.
+ * @param last the number of the last event from which entries come
  */
 export async function arrivalTimes(
   client: Client,
@@ -29,7 +29,7 @@ export async function arrivalTimes(
   const steps = new Map<string, JournalEntry>();
   for (const entry of entries) if (entry.type === "settled") steps.set(`${entry.n}`, entry);
   const times = new Map<JournalEntry, number>();
-  // The end of an activity names the event that scheduled it, which has its id and comes later here.
+  // The end of an activity names the event that scheduled it. That event has the activity's id, and comes later in this order.
   const ended = new Map<string, number>();
   let open = signals.length + steps.size;
   const found = (entry: JournalEntry | undefined, atMs: number): void => {

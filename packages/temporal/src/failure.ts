@@ -3,16 +3,16 @@ import type { ErrorRecord } from "@task-backend/core/adapter";
 import type { FailureDetail } from "./wire.ts";
 
 /*
- * Our failures, as the attempts and the interpreter throw and read them. It is bundled for the sandbox as well.
+ * Our failures, as attempts and the interpreter throw and read them. Bundled for the sandbox as well.
  */
 
 type Detail = FailureDetail["taskBackend"];
 
-/** With a delay Temporal tries again after it; without, the failure is final. */
+/** A failure of ours. With a delay Temporal retries after it; without one the failure is final. */
 export function failureOf(detail: Detail, nextRetryDelay?: number): ApplicationFailure {
   const { error } = detail;
   const failure = ApplicationFailure.create({
-    // The fields of the failure itself hold no half surrogates; the record in its details has the text as it was.
+    // The failure's own fields cannot hold half surrogates; the record in its details has the original text.
     message: wellFormed(error.message),
     type: wellFormed(error.code ?? error.name),
     nonRetryable: nextRetryDelay === undefined,
@@ -23,12 +23,12 @@ export function failureOf(detail: Detail, nextRetryDelay?: number): ApplicationF
   return failure;
 }
 
-/** An unpaired half: with the flag u, pairs are one character and do not match. */
+/** Replaces unpaired halves: with the flag u, a pair is one character and does not match. */
 function wellFormed(text: string): string {
   return text.replace(/\p{Cs}/gu, "\ufffd");
 }
 
-/** A delay as the server takes it: whole, and not none, which would make a failure final. Core keeps it within what it can count. */
+/** A delay that the server accepts: whole and above 0, because 0 would make a failure final. Core limits how long it is. */
 export function retryDelay(delayMs: number): number {
   return Math.max(Math.ceil(delayMs), 1);
 }
@@ -40,7 +40,7 @@ export const NOT_HERE: ErrorRecord = {
   retryable: true,
 };
 
-/** What one of ours says; undefined for any other failure. */
+/** The detail of a failure of ours; undefined for any other failure. */
 export function detailOf(failure: unknown): Detail | undefined {
   if (!(failure instanceof ApplicationFailure)) return undefined;
   return (failure.details?.[0] as Partial<FailureDetail> | undefined)?.taskBackend;

@@ -11,7 +11,7 @@ const BEAT_MS = 1_000;
 
 /**
  * Runs a workflow that was submitted as an activity, by its name only, and completes the activity with its result.
- * Resolves once it has begun.
+ * Resolves once the workflow has started.
  */
 export async function forward(connection: TemporalConnection, runs: Runs, forwarded: ForwardedWorkflow, log?: Logger): Promise<void> {
   const { activityId, name, queue, input, meta, priorityKey } = forwarded;
@@ -26,7 +26,7 @@ export async function forward(connection: TemporalConnection, runs: Runs, forwar
       ...(priorityKey !== undefined && { priority: { priorityKey } }),
     });
   } catch (error) {
-    // By an attempt before this one, or by a signal.
+    // An earlier attempt or a signal has started it.
     if (!isAlreadyStarted(error)) throw error;
   }
   void watch(connection, runs, forwarded, workflowId).catch((error: unknown) => {
@@ -35,7 +35,7 @@ export async function forward(connection: TemporalConnection, runs: Runs, forwar
   });
 }
 
-/** Keeps the activity alive while its workflow goes on, and passes a cancellation on. */
+/** Keeps the activity alive while its workflow goes on, and forwards a cancellation. */
 async function watch(
   connection: TemporalConnection,
   runs: Runs,
@@ -58,7 +58,7 @@ async function watch(
       } catch (error) {
         if ((error as Error).name === "ActivityCancelledError") await cancel().catch(() => (isCancelled = false));
         else if (isNotFound(error)) {
-          // It was ended from Temporal's side, or another worker has it by now.
+          // The activity was ended from Temporal's side, or another worker owns it by now.
           if ((await runs.activity(activityId).describe()).status !== "RUNNING") await cancel();
           return end.abort(error);
         }

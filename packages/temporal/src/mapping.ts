@@ -15,7 +15,7 @@ import { withoutUnheard, type Beat, type FailureDetail } from "./wire.ts";
 
 // ---- ids ----
 
-/** What a run is in Temporal. */
+/** The kind and id of a run in Temporal. */
 export interface RunRef {
   readonly kind: "activity" | "workflow";
   readonly id: string;
@@ -25,7 +25,7 @@ export function toRunId({ kind, id }: RunRef): string {
   return `${kind}:${id}`;
 }
 
-/** Undefined for what cannot be an id of Temporal, which the server would refuse to look for. */
+/** Splits a run id; undefined for one that cannot be an id of Temporal, which the server would refuse. */
 export function toRef(runId: string): RunRef | undefined {
   const [, kind, id] = /^(activity|workflow):(.+)$/s.exec(runId) ?? [];
   if (!kind || !id || Buffer.byteLength(id) > MAX_ID_BYTES || /\p{Cs}/u.test(id)) return undefined;
@@ -34,17 +34,17 @@ export function toRef(runId: string): RunRef | undefined {
 
 const MAX_ID_BYTES = 1_000;
 
-/** The workflow around a run that was submitted as an activity, by its name only. */
+/** The id of the workflow of a run that was submitted as an activity, by its name only. */
 export function forwardedId(activityId: string): string {
   return `${activityId}.workflow`;
 }
 
-/** Our ids begin with the name. */
+/** The name in one of our ids, which begin with it. */
 export function nameOf(id: string): string {
   return id.replace(/-(?:key-[0-9a-f]{40}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:\.\d+)*$/, "");
 }
 
-/** Begins with the name, for people; follows from the idempotency key, where there is one. */
+/** An id that begins with the name, for people. If there is an idempotency key, the id follows from it. */
 export function newId({ name, queue, idempotencyKey }: RunRequest): string {
   if (idempotencyKey === undefined) return `${name}-${randomUUID()}`;
   return `${name}-key-${createHash("sha256")
@@ -55,7 +55,7 @@ export function newId({ name, queue, idempotencyKey }: RunRequest): string {
 
 // ---- settlements ----
 
-/** How a failure of Temporal settles a run. */
+/** The status and error with which a failure of Temporal settles a run. */
 export function failedAs(
   name: string,
   failure: unknown,
@@ -73,13 +73,13 @@ export function failedAs(
   return { status: "failed", error: { name: type, message: cause?.message ?? "", code: "ENGINE_FAILED", retryable: false } };
 }
 
-/** Of a failure that was to be followed by another attempt. */
+/** Whether the failure announced another attempt. */
 function isToCome({ status }: FailureDetail["taskBackend"]): boolean {
   return status === "retrying" || status === "released";
 }
 
 function isCancelled(cause: Error): boolean {
-  // One that was cancelled, and then lost its worker or was released, ends with that.
+  // A run that was cancelled, and then lost its worker or was released, ends with that failure.
   if (cause instanceof ActivityFailure && cause.retryState === RetryState.CANCEL_REQUESTED) return true;
   return cause.name === "CancelledFailure" || cause.name === "TerminatedFailure";
 }
@@ -90,7 +90,7 @@ function causesOf(failure: unknown): Error[] {
   return causes;
 }
 
-/** That a worker was lost, or an attempt released, does not say whether the run was cancelled as well. */
+/** Whether a failure leaves open if the run was cancelled: a lost worker and a release do not tell. */
 export function isUndecided(failure: unknown): boolean {
   return causesOf(failure).some((cause) => {
     const ours = detailOf(cause);
@@ -107,14 +107,14 @@ export function toSettlement(id: string, name: string, failure: unknown): Settle
 
 const ms = (date: Date | undefined): number | undefined => date?.getTime();
 
-/** What is known of a task that is not settled, wherever Temporal keeps its attempts. */
+/** The state of an unsettled task, wherever Temporal keeps its attempts. */
 export interface OpenTask {
   readonly id: string;
   readonly name: string;
   readonly queue: string;
   readonly submittedAtMs: number;
   readonly dueAtMs: number;
-  /** The number of the attempt that runs, or comes next. */
+  /** The number of the attempt that is running, or comes next. */
   readonly attempt: number;
   readonly running: boolean;
   readonly lastStartedAtMs: number | undefined;
@@ -132,12 +132,12 @@ export function openRecord(task: OpenTask): RunRecord {
   const attempts = attempt - 1 - released;
   if (attempts <= 0) return { ...common, status: attempt === 1 && dueAtMs > Date.now() ? "scheduled" : "pending", attempts: 0 };
   const last = detailOf(lastFailure);
-  // An attempt that was released is neither charged nor a failure.
+  // A released attempt is neither charged nor a failure.
   const error = last?.status === "released" ? beat.failed?.error : last?.error;
   return { ...common, status: "retrying", attempts, ...started, ...(error && { error }) };
 }
 
-/** A standalone activity as a record. */
+/** The record of a standalone activity. */
 export async function activityRecord(id: string, description: ActivityExecutionDescription): Promise<RunRecord> {
   const { activityType: name, taskQueue: queue, status, attempt } = description;
   const last: Beat = (description.hasHeartbeatDetails && (await description.getHeartbeatDetails<Beat>())) || {};
@@ -183,7 +183,7 @@ function waitingAttempts({ attempt, lastStartedTime, runState }: ActivityExecuti
   return attempt - released - (runState === "SCHEDULED" ? 1 : 0);
 }
 
-/** A workflow execution that is not settled, as a record. */
+/** The record of an unsettled workflow execution. */
 export function workflowRecord(
   id: string,
   description: WorkflowExecutionDescription,

@@ -3,11 +3,11 @@ import type { RunRequest } from "@task-backend/core/adapter";
 import type { ActivityOptions, WorkflowStartOptions } from "@temporalio/client";
 
 /**
- * Temporal's own options for one definition or submission, passed through over ours. What the portable options decide
- * (ids and their policies, task queue, arguments, delay, priority) is not among them. Inside a workflow they travel as JSON.
+ * Temporal's own options for one definition or submission. They are passed through and go before ours. Options that core decides
+ * (ids and their policies, task queue, arguments, delay, priority) are excluded. Inside a workflow they travel as JSON.
  */
 export interface TemporalNativeOptions {
-  /** What a name that is known by a `taskRef` only is in Temporal. Default `activity`, which is also what a worker of ours asks first. */
+  /** The kind in Temporal of a name that is known by a `taskRef` only. Default `activity`, whose worker then finds the actual kind. */
   as?: "activity" | "workflow";
   activity?: Omit<ActivityOptions, "id" | "args" | "taskQueue" | "startDelay" | "priority" | "idReusePolicy" | "idConflictPolicy">;
   workflow?: Omit<

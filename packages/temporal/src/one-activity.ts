@@ -9,25 +9,25 @@ import { openRecord, toRunId } from "./mapping.ts";
 import { ONE_ACTIVITY, withoutUnheard, type Beat, type Meta, type TaskEnd } from "./wire.ts";
 
 /*
- * A task on a server that cannot run activities outside workflows is a workflow of one activity. How far it is, the server
- * tells while it goes on; how it went, its short history: the activity returns its last heartbeat with its output.
+ * A task on a server without activities outside workflows: a workflow of one activity. While it is open, the server
+ * tells its state; afterwards its short history does, because the activity returns its last heartbeat with its output.
  */
 
-/** Its whole history, and of a real workflow enough to tell. */
+/** Covers the whole history of a task, and enough of a real workflow's to recognise it. */
 const EVENTS = 40;
-/** Started, and asked to end. */
+/** The states of an activity that has started, or was asked to end. */
 const RUNNING: readonly number[] = [2, 3];
 
 const ms = (time: { seconds?: unknown; nanos?: number | null } | null | undefined): number | undefined =>
   time ? Number(time.seconds ?? 0) * 1_000 + Math.floor((time.nanos ?? 0) / 1e6) : undefined;
 
-/** The failure of a workflow's only activity of that id or type which has failed last, as it was thrown. */
+/** The last failure of a workflow's activity of that type, as it was thrown. */
 export function lastFailureOf(client: Client, { raw }: WorkflowExecutionDescription, type: string): Promise<Error | undefined> {
   const activity = raw.pendingActivities?.find(({ activityType }) => activityType?.name === type);
   return decodeOptionalFailureToOptionalError(client.options.loadedDataConverter, activity?.lastFailure);
 }
 
-/** Undefined for what is not a task, or whose worker has not begun. */
+/** The record of an open task. Undefined when it is no task, or no worker has started it. */
 export async function openTask(client: Client, id: string, description: WorkflowExecutionDescription): Promise<RunRecord | undefined> {
   const { raw, type: name, taskQueue: queue, startTime } = description;
   const activity = raw.pendingActivities?.find(({ activityId }) => activityId === ONE_ACTIVITY);
@@ -50,7 +50,7 @@ export async function openTask(client: Client, id: string, description: Workflow
   });
 }
 
-/** How a settled task went, beside its outcome. Undefined for what is not a task. */
+/** The attempts and heartbeat of a settled task. Undefined when it is no task. */
 export async function endOf(
   client: Client,
   id: string,
@@ -74,7 +74,7 @@ export async function endOf(
   return { attempts, beat: startedAtMs === undefined ? {} : { startedAtMs } };
 }
 
-/** Whether it is a task as far as anybody knows: by what its submitter said, or its worker decided. */
+/** Whether a workflow is known to be a task, by its submitter or a worker. */
 export async function isTask(client: Client, id: string): Promise<boolean> {
   const events = await firstEvents(client, id);
   const input = events[0]?.workflowExecutionStartedEventAttributes?.input?.payloads ?? [];
@@ -82,13 +82,13 @@ export async function isTask(client: Client, id: string): Promise<boolean> {
   return meta?.kind === "task" || events.some(schedulesTask);
 }
 
-/** In an ordinary history one of the first is the start of a worker's first task. */
+/** In an ordinary history, the start of the first workflow task is among the first events. */
 const FIRST_EVENTS = 3;
 const MANY_EVENTS = 1_000;
-/** Of a workflow's task that a worker has. */
+/** The state of a workflow task that a worker has taken. */
 const STARTED: number = 2;
 
-/** Whether a worker has taken the workflow up. Signals that came before make its history longer as well. */
+/** Whether a worker has started the workflow. Signals that came before also make its history longer. */
 export async function hasBegun(client: Client, id: string, description: WorkflowExecutionDescription): Promise<boolean> {
   const { raw, status, historyLength, runId } = description;
   if (historyLength < FIRST_EVENTS) return false;
@@ -112,7 +112,7 @@ function schedulesTask({ activityTaskScheduledEventAttributes }: Events[number])
   return activityTaskScheduledEventAttributes?.activityId === ONE_ACTIVITY;
 }
 
-/** Ends a task that waits: its worker is not asked, and the end says how far it was. */
+/** Ends a waiting task without its worker; the end records its attempts and progress. */
 export async function terminateTask(client: Client, id: string, { name, attempts, startedAtMs, progress }: RunRecord): Promise<void> {
   const beat: Beat = { ...(startedAtMs !== undefined && { startedAtMs }), ...(progress !== undefined && { progress }) };
   const end: TaskEnd = { attempts, beat, output: null as Json };

@@ -7,7 +7,7 @@ import type { DataConverter } from "@temporalio/common";
 import type { NativeConnection, NativeConnectionOptions, TLSConfig } from "@temporalio/worker";
 import { z } from "zod";
 
-/** Options of `temporal()`, of `options` in the configuration, and (the plain ones) of the query of `temporal:` URLs. */
+/** Options of `temporal()`, of `options` in the configuration, and (plain values only) of the query of `temporal:` URLs. */
 export interface TemporalOptions {
   /** `temporal://host:port/namespace`. */
   url?: string;
@@ -19,16 +19,16 @@ export interface TemporalOptions {
   apiKey?: string;
   /** `true`, or the paths of PEM files. */
   tls?: boolean | { serverName?: string; serverRootCaCertificate?: string; clientCertificate?: string; clientKey?: string };
-  /** Instead of an address: ready connections, which are never closed here. Workers need the native one. */
+  /** Given instead of an address: ready connections, which are never closed here. Workers need the native one. */
   connection?: Connection;
   nativeConnection?: NativeConnection;
   /** Passed through to client and workers: payload converter and codecs. */
   dataConverter?: DataConverter;
-  /** A worker that has not been heard of for this long is lost. Default 30 s. */
+  /** A worker counts as lost after this long without a heartbeat. Default 30 s. */
   heartbeatTimeout?: Duration;
-  /** How long a connection may take to be made. Default 30 s. */
+  /** The time limit for connecting. Default 30 s. */
   connectTimeout?: Duration;
-  /** How long settled runs are readable; the namespace's own retention is the limit and the default. */
+  /** How long settled runs are readable. The default and the maximum are the retention of the namespace. */
   retention?: Duration;
 }
 
@@ -96,7 +96,7 @@ export function parseOptions(options: unknown, env: Readonly<Record<string, stri
   };
 }
 
-/** The options that a text can hold. The rest of the URL is the address. */
+/** The options that a URL can hold. The rest of the URL is the address. */
 const IN_URLS: readonly string[] = ["namespace", "apiKey", "heartbeatTimeout", "connectTimeout", "retention"];
 
 function decoded(text: string): string {
@@ -114,7 +114,7 @@ function parseUrl(text: string): Record<string, string> {
   try {
     url = new URL(text);
   } catch {
-    // Said below.
+    // The error is thrown below.
   }
   if (url?.protocol !== "temporal:" || url.host === "") {
     throw new ConfigurationError("TASK_BACKEND_URL of the temporal backend must be temporal://host:port/namespace.");
@@ -132,7 +132,7 @@ function parseUrl(text: string): Record<string, string> {
 
 type TlsPaths = { readonly [K in keyof Exclude<TemporalOptions["tls"], boolean | undefined>]: string | undefined };
 
-/** What Temporal's own variables and its configuration file say. */
+/** The values of Temporal's own variables and its configuration file. */
 function environment(env: Readonly<Record<string, string | undefined>>): ClientConnectConfig {
   const variables = Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined);
   try {

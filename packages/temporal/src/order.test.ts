@@ -28,7 +28,7 @@ test("a deadline comes before what arrived after it, whether its timer has fired
   ]);
   const inTime = [signal("early", 90), fired(1, 100, 450), fired(2, 200), signal("late", 300)];
   expect(inOrder([early, late, fired(1, 100, 450)], [[2, 200]], (entry) => arrived.get(entry))).toEqual(inTime);
-  // Two deadlines that both have passed fire in their own order.
+  // Two timers that are both due fire in the order of their deadlines.
   expect(
     inOrder(
       [late],

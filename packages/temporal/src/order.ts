@@ -2,23 +2,23 @@ import type { JournalEntry } from "@task-backend/core/adapter";
 import type { Timer, Told } from "./wire.ts";
 
 /*
- * The order of what no tick has acted on yet. Temporal hands signals over before timers, and timers before the ends of steps, whatever
- * came first, and its timers come up to a second late. A deadline that has passed goes before what came after it (rule 36).
+ * The order of the entries that no tick has acted on yet. Temporal delivers signals before timers, and timers before the ends of
+ * steps, whatever came first, and its timers are up to a second late. A due timer goes before later entries (rule 36).
  */
 
 type Fired = JournalEntry & { type: "fired" };
 type Arrival = JournalEntry & { type: "signal" | "settled" };
 
-/** When something arrived, by the server's clock; undefined where it cannot be told. */
+/** The time at which an entry arrived, by the server's clock; undefined when it is unknown. */
 export type ArrivedAt = (entry: Arrival) => number | undefined;
 
-/** Whether something may have come after a deadline, or before one that stands before it. Its own time is when the worker was told, no earlier. */
+/** Whether an entry may be on the wrong side of a deadline. Its own time says when the worker was told, which may be late. */
 export function isUnclear(entries: readonly JournalEntry[], timers: readonly Timer[]): boolean {
   const earliestDueMs = Math.min(...deadlines(entries, timers).map(({ dueMs }) => dueMs));
   return entries.some((entry) => isArrival(entry) && entry.atMs > earliestDueMs);
 }
 
-/** With each deadline before what arrived after it, and after what arrived before it; one whose timer has not fired yet is added. */
+/** Orders timers between the entries that arrived before and after their deadlines; due timers that have not fired yet are added. */
 export function inOrder(entries: readonly JournalEntry[], timers: readonly Timer[], arrivedAt: ArrivedAt): JournalEntry[] {
   const open = deadlines(entries, timers);
   const arrivals = entries.map((entry) => (isArrival(entry) ? arrivedAt(entry) : undefined));
@@ -44,7 +44,7 @@ export function inOrder(entries: readonly JournalEntry[], timers: readonly Timer
   return result;
 }
 
-/** What is sent back of entries that were sent in another order. `origin` finds the entry that one was made of. */
+/** The entries in the form of an answer. `origin` finds the position at which an entry was sent. */
 export function toldOf(entries: readonly JournalEntry[], origin: (entry: JournalEntry) => number | undefined): Told[] {
   return entries.map((entry) => {
     const index = origin(entry);
@@ -58,7 +58,7 @@ interface Deadline {
   readonly entry: Fired;
 }
 
-/** The first first. */
+/** The timers in the order of their deadlines. */
 function deadlines(entries: readonly JournalEntry[], timers: readonly Timer[]): Deadline[] {
   const fired = entries.flatMap((entry) => (entry.type === "fired" && entry.dueMs !== undefined ? [{ dueMs: entry.dueMs, entry }] : []));
   const known = new Set(fired.map(({ entry }) => entry.n));

@@ -15,7 +15,7 @@ import { isWorkflow, nativeOf } from "./native.ts";
 import { endOf, hasBegun, lastFailureOf, openTask, terminateTask } from "./one-activity.ts";
 import { argumentsOf, CANCELLED_MEMO, readMeta, TICK, toMeta, type Meta, type TaskEnd } from "./wire.ts";
 
-/** Runs as activities and workflows of Temporal: submitted, read and cancelled. */
+/** Submits, reads and cancels runs, which are activities and workflows of Temporal. */
 export class Runs {
   readonly #connection: TemporalConnection;
 
@@ -31,7 +31,7 @@ export class Runs {
     return this.#connection.client.workflow.getHandle(id);
   }
 
-  /** Each by itself: what is refused of many says nothing of the others. */
+  /** Submits one run; a refusal is its own outcome and does not affect other runs. */
   async submit(request: RunRequest): Promise<SubmitOutcome> {
     try {
       return await this.#submit(request);
@@ -64,14 +64,14 @@ export class Runs {
       return { id: runId, deduplicated: false };
     } catch (error) {
       if (!isAlreadyStarted(error)) throw error;
-      // Past the retention that was asked for, which may be shorter than the namespace's, the key is free again.
+      // The key is free again after the configured retention, which may be shorter than the namespace's.
       return again || (await this.read(runId)) ? { id: runId, deduplicated: true } : this.#submit(request, true);
     }
   }
 
   // ---- reading ----
 
-  /** Undefined for unknown ids and past the retention. */
+  /** Reads a record; undefined for unknown ids and past the retention. */
   async read(runId: string): Promise<RunRecord | undefined> {
     const ref = toRef(runId);
     if (!ref) return undefined;
@@ -136,20 +136,20 @@ export class Runs {
     }
   }
 
-  /** A workflow, or a task that is one. */
+  /** Cancels a workflow, or a task that is one. */
   async cancelWorkflow(id: string): Promise<"requested" | "settled"> {
     const { client } = this.#connection;
     const description = await this.workflow(id).describe();
     if (!isOpen(description)) return "settled";
     const task = await openTask(client, id, description);
     try {
-      // It has not begun, or waits for a retry, and may wait long for a worker: there is nobody to ask.
+      // It has not started, or waits for a retry: the wait for a worker may be long, and no worker needs to be asked.
       if (task && task.status !== "running") await terminateTask(client, id, task);
       else if (!(await hasBegun(client, id, description))) await this.workflow(id).terminate("cancelled");
       else await this.workflow(id).cancel();
       return "requested";
     } catch (error) {
-      // It was there just now: it has ended since, or by this call, whose answer was lost and which the SDK repeated.
+      // It existed a moment ago. It has ended since, perhaps by this call, if its answer was lost and the SDK repeated it.
       if (isNotFound(error)) return "settled";
       throw error;
     }
@@ -164,7 +164,7 @@ export class Runs {
       if (grpcCode(error) === FAILED_PRECONDITION) return "settled";
       throw error;
     }
-    // Known by its name only, it may have a workflow around it, which nobody watches when its worker is gone, or has not come yet.
+    // A run submitted by name only may have a workflow, which nobody watches if its worker is lost or has not started yet.
     const [, meta] = (await description.getInput<[unknown, unknown]>().catch(() => undefined)) ?? [];
     if (readMeta(meta ?? {})?.kind === undefined) await this.cancelWorkflow(forwardedId(id)).catch(ignoreNotFound);
     return "requested";

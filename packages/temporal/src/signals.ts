@@ -11,14 +11,14 @@ import { readMeta, type Beat, type Meta } from "./wire.ts";
 
 export type SignalOutcome = "accepted" | "settled" | "unknown" | "not-a-workflow";
 
-/** A worker that has just taken a run says within a heartbeat what its name is. */
+/** How often a started run is read again: its worker tells the kind of the name within a heartbeat. */
 const LOOKS = 8;
 const LOOK_MS = 250;
 
 export async function signal(connection: TemporalConnection, runs: Runs, id: string, request: SignalRequest): Promise<SignalOutcome> {
   const ref = toRef(id);
   if (!ref) return "unknown";
-  // One call where all goes well: why not is asked only of one that is not open.
+  // Usually one call is enough: the reason is asked only when the workflow is not open.
   const mayBeOpen = ref.kind === "workflow" && connection.observed.standalone;
   if (mayBeOpen && (await send(runs, ref.id, request))) return "accepted";
   const record = await runs.read(id);
@@ -29,7 +29,7 @@ export async function signal(connection: TemporalConnection, runs: Runs, id: str
   return (await send(runs, ref.id, request)) ? "accepted" : "settled";
 }
 
-/** False when there is no such workflow that is open. */
+/** Sends a signal; false when there is no open workflow with that id. */
 async function send(runs: Runs, workflowId: string, request: SignalRequest): Promise<boolean> {
   try {
     await runs.workflow(workflowId).signal(request.name, ...argumentsOf(request));
@@ -41,8 +41,8 @@ async function send(runs: Runs, workflowId: string, request: SignalRequest): Pro
 }
 
 /**
- * A run that was submitted by its name only may be a workflow: then another execution goes on around it, which the worker that takes
- * it starts. A signal that comes before that starts it, and waits in its history; it ends at once if the name turns out to be a task's.
+ * Signals a run that was submitted by its name only. If it is a workflow, its worker starts another execution for it. A signal that
+ * comes earlier starts that execution and waits in its history; if the name turns out to be a task's, the execution ends at once.
  */
 async function signalByName(connection: TemporalConnection, runs: Runs, id: string, request: SignalRequest): Promise<SignalOutcome> {
   const workflowId = forwardedId(id);

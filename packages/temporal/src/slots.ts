@@ -1,6 +1,6 @@
 import type { ActivitySlotInfo, CustomSlotSupplier, SlotPermit, SlotReserveContext } from "@temporalio/worker";
 
-/** First come, first served. */
+/** A semaphore that serves waiters in order. */
 class Semaphore {
   #free: number;
   readonly #waiting = new Set<() => void>();
@@ -42,7 +42,7 @@ class Semaphore {
   }
 }
 
-/** What the SDK keeps for a queue that is idle: one that it polls with, and the next. */
+/** The slots that the SDK holds for an idle queue: one for its poll, and the next one. */
 const IDLE_SLOTS = 2;
 
 /** How many slots several queues share. */
@@ -51,8 +51,8 @@ export function sharedSlots(concurrency: number, queues: number): number {
 }
 
 /**
- * The slots of a worker's queues. A slot is taken before a queue is polled and kept while the poll waits. So that all that may run
- * can run on one queue while the others are idle, there are more of them, and the gate sees to the total.
+ * The slots of a worker's queues. A slot is taken before a queue is polled, and kept while the poll waits. There are more slots than
+ * attempts may run, so that one queue can run all of them while the others are idle; the gate limits the total.
  */
 export class SharedSlots implements CustomSlotSupplier<ActivitySlotInfo> {
   readonly type = "custom";
@@ -63,7 +63,7 @@ export class SharedSlots implements CustomSlotSupplier<ActivitySlotInfo> {
     this.#slots = new Semaphore(total);
   }
 
-  /** No queue is polled any more. */
+  /** Closes the slots: no queue is polled any more. */
   close(): void {
     this.#closed = true;
   }
@@ -93,7 +93,7 @@ function aborted(signal: AbortSignal): Promise<never> {
   });
 }
 
-/** How many attempts run at a time, in all queues of a worker together. */
+/** Limits the attempts at a time in all queues of a worker. */
 export class Gate {
   readonly #semaphore: Semaphore;
 
@@ -101,7 +101,7 @@ export class Gate {
     this.#semaphore = new Semaphore(total);
   }
 
-  /** False when none of them has ended in that time. */
+  /** Enters; false when no attempt has ended within the time. */
   async enter(timeoutMs: number): Promise<boolean> {
     if (this.#semaphore.tryTake()) return true;
     try {

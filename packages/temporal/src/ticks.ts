@@ -19,19 +19,19 @@ import { toRunId } from "./mapping.ts";
 import { inOrder, isUnclear, toldOf } from "./order.ts";
 import { RULES, type TickAnswer, type TickArguments, type Told } from "./wire.ts";
 
-/** Half of what fits into one payload of Temporal, and into one message of its workers. */
+/** Half of the size that fits into one payload of Temporal, and into one message of its workers. */
 const MAX_ANSWER_BYTES = 700_000;
-/** Runs whose last tick is remembered. */
+/** The number of runs whose last tick is remembered. */
 const MAX_REMEMBERED = 2_000;
 
-/** What the function was given, of what no answer on record has acted on. */
+/** The entries given to a live function that no recorded answer has acted on. */
 interface Given {
   readonly startedAtMs: number;
   readonly acted: number;
   readonly entries: readonly string[];
 }
 
-/** The ticks that run in one worker: local activities most of the time; as ordinary ones, those that have to be answered in the end. */
+/** The ticks of one worker: mostly local activities, and ordinary ones for ticks that only another worker or other code can answer. */
 export class Ticks {
   readonly #runtime: WorkerRuntime;
   readonly #links: Links;
@@ -61,7 +61,7 @@ export class Ticks {
     const { info } = Context.current();
     const { workflowId, from, acted = from, startedAtMs } = tick;
     const id = toRunId({ kind: "workflow", id: workflowId });
-    // The answer says which version took the run up: every later tick is its.
+    // The answer tells the version that starts the run: all later ticks use it.
     const version = tick.version ?? this.#known("workflow", tick.name)?.version;
     const entries = await this.#ordered(tick, tick.entries.map(completed));
     this.#compare(id, tick, acted, entries.list);
@@ -94,10 +94,10 @@ export class Ticks {
     };
   }
 
-  /** The entries with deadlines before what arrived after them; and how that order is told. */
+  /** Orders timers before later entries, and returns this order also in the form of an answer. */
   async #ordered(tick: TickArguments, sent: readonly JournalEntry[]): Promise<{ list: readonly JournalEntry[]; told: readonly Told[] }> {
     const { from, acted = from, timers = [], events } = tick;
-    // The first rules knew no other order than that of the events.
+    // The first rules had no other order than that of the events.
     if (tick.acted === undefined) return { list: sent, told: [] };
     const fresh = sent.slice(acted - from);
     const origin = new Map(fresh.map((entry, index) => [entry, index]));
@@ -106,7 +106,7 @@ export class Ticks {
       const { workflowExecution } = Context.current().info;
       const arrivedAt = await this.#links.arrivalTimes(workflowExecution ?? { workflowId: tick.workflowId, runId: "" }, fresh, events);
       const ordered = inOrder(fresh, timers, arrivedAt);
-      // Those that were given another time are copies, in the order that they came in.
+      // An entry with another time is a copy; copies have the order of their originals.
       const arrivals = fresh.filter(isArrival);
       for (const copy of ordered.filter(isArrival)) origin.set(copy, fresh.indexOf(arrivals.shift() as JournalEntry));
       list = ordered;
@@ -116,7 +116,7 @@ export class Ticks {
     return { list, told: toldOf(list.slice(acted - from), (entry) => origin.get(entry)) };
   }
 
-  /** A function that was given something else, by a tick whose answer was lost, has to start again. */
+  /** Evicts a live run that got other entries in a tick whose answer was lost: its function must start again. */
   #compare(id: string, { startedAtMs, from }: TickArguments, acted: number, entries: readonly JournalEntry[]): void {
     const fresh = entries.slice(acted - from).map((entry) => JSON.stringify(entry));
     const before = this.#given.get(id);
@@ -136,7 +136,7 @@ export class Ticks {
   }
 }
 
-/** Whether the interpreter acts on the answer, and not only asks again. */
+/** Whether the interpreter carries the answer out, and does not only repeat the tick. */
 function isCarriedOut(result: TickResult): boolean {
   return result.do === "wait" || result.do === "complete" || result.do === "settle";
 }
@@ -145,7 +145,7 @@ function isArrival({ type }: JournalEntry): boolean {
   return type === "signal" || type === "settled";
 }
 
-/** The interpreter knows that a step was cancelled, and not how that reads. */
+/** Completes the record of a cancelled step, which the interpreter leaves empty. */
 function completed(entry: JournalEntry): JournalEntry {
   if (entry.type !== "settled" || entry.outcome.status !== "cancelled" || entry.outcome.error.code !== "") return entry;
   return { ...entry, outcome: { status: "cancelled", error: cancelledRecord(entry.outcome.error.name) } };
@@ -159,7 +159,7 @@ function waiting(all: readonly Command[]): Pick<TickAnswer, "more" | "due"> & { 
   return { do: "wait", commands, ...(more && { more }), ...(due.length > 0 && { due }) };
 }
 
-/** What is cancelled in the tick that asked for it never starts: what stands in its place does nothing. */
+/** Replaces a command that its own tick cancels with one that has no effect. */
 function withoutCancelled(commands: readonly Command[]): readonly Command[] {
   const cancelled = new Set(commands.flatMap((command) => (command.do === "cancel" ? [command.of] : [])));
   return commands.map((command) =>
@@ -167,7 +167,7 @@ function withoutCancelled(commands: readonly Command[]): readonly Command[] {
   );
 }
 
-/** As many as one answer may hold, which stays in the history. */
+/** The first commands, as many as one answer may hold; the answer stays in the history. */
 function firstOf(commands: readonly Command[]): { commands: readonly Command[]; more?: true } {
   let bytes = 0;
   const end = commands.findIndex((command, index) => (bytes += Buffer.byteLength(JSON.stringify(command))) > MAX_ANSWER_BYTES && index > 0);
@@ -178,7 +178,7 @@ function priorityNamed(key: number): Priority {
   return PRIORITIES.find((priority) => priorityOf(priority).priorityKey === key) ?? "normal";
 }
 
-/** Anybody may start an activity of that name. */
+/** Checks the arguments of a tick: anybody may start an activity of that name. */
 function readTick(asked: unknown): TickArguments | undefined {
   if (typeof asked !== "object" || asked === null) return undefined;
   const { workflowId, name, queue, entries, from, commandsSeen, headers } = asked as Record<string, unknown>;

@@ -1,14 +1,14 @@
 import type { ConverterHint, Payload, PayloadConverter, SerializationContext } from "@temporalio/common";
 
 /*
- * Others may start our activities and workflows, and signal them, with payloads in an encoding that nobody here knows. The SDK
- * would try such a run again for ever. With this they are read as what they are, and the run is settled. It is bundled for the
- * sandbox as well: no imports but types.
+ * Other programs may start our activities and workflows, and signal them, with payloads in an unknown encoding. The SDK would retry
+ * such a run for ever. With this converter such payloads can be recognised, and the run is settled. Bundled for the
+ * sandbox as well, so it imports only types.
  */
 
 const MARK = "taskBackendUndecodable";
 
-/** A converter that never throws on what it reads. */
+/** A converter whose reading never throws. */
 export function tolerant(inner: PayloadConverter): PayloadConverter {
   return {
     toPayload: (value, context, hint) => inner.toPayload(value, context, hint),
@@ -22,7 +22,7 @@ export function tolerant(inner: PayloadConverter): PayloadConverter {
   };
 }
 
-/** Why the value could not be read; undefined for one that was. */
+/** Why the value could not be read; undefined if it was read. */
 export function undecodable(value: unknown): string | undefined {
   if (typeof value !== "object" || value === null) return undefined;
   if (ArrayBuffer.isView(value)) return "it is bytes, not JSON";

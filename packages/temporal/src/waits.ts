@@ -7,7 +7,7 @@ import type { Runs } from "./runs.ts";
 
 const AWAY_MS = 500;
 
-/** One long poll of the engine a run: it has no stream of all. It ends with the wait. */
+/** Waits for one run with a long poll, because Temporal has no stream of all runs. The poll ends with the wait. */
 export async function wait(
   connection: TemporalConnection,
   runs: Runs,
@@ -17,14 +17,14 @@ export async function wait(
   const ref = toRef(runId);
   if (!ref) return undefined;
   return connection.waiting(async (aborted) => {
-    // A shorter retention than the namespace's is ours to keep.
+    // The server does not know a retention that is shorter than the namespace's.
     const isKept = connection.settings.retentionMs === undefined || (await connection.call(() => runs.read(runId))) !== undefined;
     if (!isKept) return undefined;
     for (;;) {
       try {
         return await settled(runs, runId, ref);
       } catch (error) {
-        // A wait goes on when the server does.
+        // A wait goes on while the server is unreachable.
         if (aborted.aborted || !isAway(error)) throw toError(error, connection.settings.address);
         await pause(AWAY_MS, undefined, { signal: aborted });
       }

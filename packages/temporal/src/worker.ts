@@ -20,7 +20,7 @@ const TICK_SLOTS = 100;
 const ACTIVITY_POLLS = 5;
 const WORKFLOW_POLLS = 2;
 
-/** One Temporal worker a queue, on one native connection and one bundle of the interpreter. */
+/** One Temporal worker per queue, on one native connection and one bundle of the interpreter. */
 export class TemporalWorker implements WorkerHandle {
   readonly #workers: readonly Worker[];
   readonly #activities: readonly Activities[];
@@ -49,7 +49,7 @@ export class TemporalWorker implements WorkerHandle {
     );
   }
 
-  /** @param onStopped called once nothing of it goes on */
+  /** @param onStopped called once nothing of the worker is running */
   static async start(
     connection: TemporalConnection,
     request: WorkerRequest,
@@ -113,7 +113,7 @@ interface QueueWorker {
   readonly activities: Activities;
 }
 
-/** What the workers of all queues share. */
+/** The parts that the workers of all queues share. */
 interface Parts {
   readonly settings: TemporalSettings;
   readonly request: WorkerRequest;
@@ -130,7 +130,7 @@ interface Parts {
 async function queueWorker(queue: string, parts: Parts): Promise<QueueWorker> {
   const { settings, request, runtime, links, slots, gate, awake, ticks, tasksAreWorkflows, native } = parts;
   const activities = new Activities(runtime, gate, awake, links, settings.heartbeatTimeoutMs);
-  // A supplier in JavaScript is asked before each poll: a tenth of the throughput, where there is nothing to share.
+  // The SDK asks a supplier in JavaScript before each poll, at a tenth of the throughput, so it is used only for shared slots.
   const isShared = request.queues.length > 1 || tasksAreWorkflows;
   const worker = await Worker.create({
     connection: native,
@@ -145,31 +145,31 @@ async function queueWorker(queue: string, parts: Parts): Promise<QueueWorker> {
       localActivityTaskSlotSupplier: { type: "fixed-size", numSlots: TICK_SLOTS },
       nexusTaskSlotSupplier: { type: "fixed-size", numSlots: 1 },
     },
-    // A poll that a frozen process holds takes a start with it, until its heartbeat is missed: no more of them than are needed. And
-    // where slots are shared, each poll of an idle queue would keep one from the others.
+    // A poll of a frozen process takes a start, which is lost until its heartbeat is missed, so there are no more polls than needed.
+    // With shared slots, each poll of an idle queue would also keep a slot from the other queues.
     activityTaskPollerBehavior: isShared
       ? { type: "simple-maximum", maximum: 1 }
       : { type: "autoscaling", minimum: 1, initial: 1, maximum: ACTIVITY_POLLS },
     workflowTaskPollerBehavior: { type: "simple-maximum", maximum: WORKFLOW_POLLS },
     stickyQueueScheduleToStartTimeout: STICKY_MS,
-    // Ours ends before: attempts get the grace period, then are aborted and released.
+    // Our own stop ends earlier: attempts get the grace period, then are aborted and released.
     shutdownGraceTime: "365 days",
     maxHeartbeatThrottleInterval: "1s",
     defaultHeartbeatThrottleInterval: "1s",
     ...(settings.dataConverter && { dataConverter: settings.dataConverter }),
   });
-  // The converter was loaded for this worker alone, and the options have no place for one that is not a file.
+  // The converter was loaded for this worker alone, and the options only take one from a file.
   const { loadedDataConverter } = worker.options;
   Object.assign(loadedDataConverter, { payloadConverter: tolerant(loadedDataConverter.payloadConverter) });
   return { worker, activities };
 }
 
-/** One that was made and is not wanted: it only ends once it has run. */
+/** Ends a worker that was created and is not needed: it must run before it can end. */
 async function dispose(worker: Worker): Promise<void> {
   await worker.runUntil(Promise.resolve());
 }
 
-/** Beside the built files, or in the build when this runs from its sources. */
+/** The bundle is beside the built files, or in the build when this runs from its sources. */
 function interpreterBundle(): string {
   const here = dirname(fileURLToPath(import.meta.url));
   return [join(here, "interpreter.js"), join(here, "../dist/interpreter.js")].find(existsSync) as string;

@@ -40,18 +40,18 @@ import { Steps } from "./steps.ts";
 /*
  * Runs in Temporal's sandbox and serves every workflow name: the default export receives every workflow type. It keeps
  * the journal in the order of its own events, asks the tick (a local activity, in plain Node) what comes next, and
- * carries the commands out by Temporal's own means. It must stay deterministic across versions: a change of the commands must
- * follow from what an answer on record says, as its `rules` do, or go behind `patched`.
+ * carries the commands out by Temporal's own means. It must stay deterministic across versions: a change of its commands must
+ * depend on the recorded answer, as `rules` do, or be guarded by `patched`.
  */
 
 /** A tick that takes longer goes to a worker as an ordinary activity. */
 const TICK_TIMEOUT = "8s";
 const SLOW_TICK_TIMEOUT = "1h";
-/** What fits into one payload of Temporal beside the input. */
+/** The longest text that fits into one payload of Temporal beside the input. */
 const MAX_CARRIED_LENGTH = 1_500_000;
-/** How long an answer is waited for that only another worker, or fixed code, has, if the journal is too large for an activity. */
+/** The pause before a tick is repeated that needs another worker or fixed code, if the journal is too large for an activity. */
 const ASK_AGAIN = "30s";
-/** No answer is there to decide it by. */
+/** This change is guarded by `patched`, because no recorded answer tells it. */
 const CANCEL_WHILE_ASKING = "cancel while asking";
 
 type Carryable = Exclude<TickAnswer, { do: "needJournal" }>;
@@ -65,7 +65,7 @@ export default async function interpreter(given: unknown = null, second: unknown
   if (meta.kind === "task") return runTask(input, meta);
   const output = await new Interpreter(input, meta).run();
   if (output !== IS_TASK) return output;
-  // The activity by whose name it was started runs the task.
+  // The activity that started this workflow by name runs the task.
   return meta.forwarded ? null : runTask(input, meta);
 }
 
@@ -75,7 +75,7 @@ function isAdded(told: Told): told is JournalEntry & { type: "fired" } {
 
 const IS_TASK = Symbol("is a task");
 
-/** A task where activities cannot run outside workflows: its only one, of the same name, has the attempts. */
+/** Runs a task on a server without activities outside workflows: the workflow's only activity, of the same name, has the attempts. */
 async function runTask(input: Json, meta: Meta): Promise<Json> {
   const { workflowType, taskQueue } = workflowInfo();
   try {
@@ -99,20 +99,20 @@ class Interpreter {
   readonly #timers = new Map<number, number>();
   readonly #dedupeIds: Set<string>;
   readonly #slots = new Steps();
-  /** Of the first workflow task, until the first answer says which time the function was told: another one at replay. */
+  /** The time of the first workflow task, until the first answer tells the recorded start time: at replay the two differ. */
   #startedAtMs: number;
   #version: string | undefined;
-  /** By which the last answer was made: 0 before the first. */
+  /** The rules of the last answer; 0 before the first one. */
   #rules: number;
   #fed: number;
   #commandsSeen: number;
   #cancelled: boolean;
-  /** Something has happened since the last tick was asked. */
+  /** Whether there are new events since the last tick began. */
   #news = false;
   #heartbeatTimeoutMs: number | undefined;
-  /** Of the ordinary activity that is asked. */
+  /** The scope of the ordinary activity that answers a tick. */
   #asking: CancellationScope | undefined;
-  /** Steps and child workflows under way: a history can only be continued as new between them. */
+  /** The number of steps and child workflows under way: a history can be continued as new only when there are none. */
   #steps = 0;
 
   constructor(input: Json, meta: Meta) {
@@ -187,7 +187,7 @@ class Interpreter {
         this.#fed = seen;
         for (const command of result.commands) if (command.n >= this.#commandsSeen) this.#start(command, result.due?.includes(command.n));
         again = result.more ?? false;
-        // What was started goes to the server before more: the two together may be larger than one message.
+        // The started commands go to the server first: with the next ones they may be larger than one message.
         if (again) await sleep(1);
         continue;
       }
@@ -197,13 +197,13 @@ class Interpreter {
     }
   }
 
-  /** Whether a signal came while the tick ran: the function sees it before it ends. A run that was cancelled ends as it is. */
+  /** Whether a signal came during the tick: the function must see it before it ends. A cancelled run ends as it is. */
   #endsOverSignal(result: Carryable, known: number): boolean {
     const ends = result.do === "complete" || (result.do === "settle" && result.status === "failed");
     return ends && result.rules !== undefined && this.#journal.slice(known).some(({ type }) => type === "signal");
   }
 
-  /** Makes the journal what the function has seen, as the answer has it on record. Answers with where it ends now. */
+  /** Adopts the order and times of the journal that the answer recorded. Returns where the journal ends now. */
   #adopt({ rules, version, startedAtMs, told }: Carryable, known: number): number {
     this.#rules = rules ?? this.#rules;
     this.#version ??= version;
@@ -212,7 +212,7 @@ class Interpreter {
     const sent = this.#journal.slice(this.#fed, known);
     const seen = told.map((one): JournalEntry => {
       if (isAdded(one)) {
-        // Its deadline had passed; Temporal's own timer comes late.
+        // The timer was due, and Temporal's own timer comes late.
         this.#timers.delete(one.n);
         this.#scopes.get(one.n)?.cancel();
         return one;
@@ -229,7 +229,7 @@ class Interpreter {
     if (result.do !== "settle") throw ApplicationFailure.nonRetryable(`A tick answered ${result.do}`);
     const { status, error } = result;
     if (status === "cancelled") {
-      // A cancelled execution has no failure of its own that could carry what its cleanup failed with.
+      // A cancelled execution has no failure of its own to carry the error of the cleanup.
       if (error.cause && patched(CANCELLED_MEMO)) upsertMemo({ [CANCELLED_MEMO]: error });
       throw new CancelledFailure(error.message);
     }
@@ -238,19 +238,19 @@ class Interpreter {
 
   // ---- ticks ----
 
-  /** Undefined when it has to be asked again, with what has happened since. */
+  /** Executes one tick. Undefined when it must be repeated with newer entries. */
   async #tick(known: number): Promise<Carryable | undefined> {
     let result = await this.#askLocally(this.#fed, known);
     if (result?.do === "needJournal") result = await this.#askLocally(0, known, result.signalsFirst);
     if (result && result.do !== "retry" && result.do !== "release" && result.do !== "needJournal") return result;
-    // Another worker, or fixed code, has to answer: an ordinary activity is asked again without adding to the history.
+    // Only another worker, or fixed code, can answer: an ordinary activity is retried without additions to the history.
     const asked = this.#arguments(0, known);
     if (this.#sizeOf(asked) < MAX_CARRIED_LENGTH) return this.#askOthers(asked);
     await sleep(ASK_AGAIN);
     return undefined;
   }
 
-  /** Undefined when the run was cancelled meanwhile: that is an end also for code that cannot go on. */
+  /** Executes a tick as an ordinary activity. Undefined when the run was cancelled meanwhile, which ends even code that cannot go on. */
   async #askOthers(asked: TickArguments): Promise<Carryable | undefined> {
     const asking = new CancellationScope({ cancellable: true });
     this.#asking = asking;
@@ -270,13 +270,13 @@ class Interpreter {
     }
   }
 
-  /** Undefined when the tick took too long for a local activity. */
+  /** Executes a tick as a local activity. Undefined when it took too long. */
   async #askLocally(from: number, known: number, signalsFirst?: boolean): Promise<TickAnswer | undefined> {
     try {
       const asked = { ...this.#arguments(from, known), ...(signalsFirst && { signalsFirst: true as const }) };
       return await scheduleLocalActivity<TickAnswer>(TICK, [asked], { startToCloseTimeout: TICK_TIMEOUT, retry: { maximumAttempts: 1 } });
     } catch (error) {
-      // At replay the SDK gives what was on record as it is, and not as the cause of an ActivityFailure.
+      // At replay the SDK throws the recorded failure itself, and not as the cause of an ActivityFailure.
       if (error instanceof ActivityFailure || error instanceof TimeoutFailure || error instanceof ApplicationFailure) return undefined;
       throw error;
     }
@@ -304,7 +304,7 @@ class Interpreter {
     };
   }
 
-  /** In bytes; the answers of the first rules were decided by characters. */
+  /** The size in bytes; rules 0 counted characters. */
   #sizeOf(value: unknown): number {
     const text = JSON.stringify(value);
     return this.#rules === 0 ? text.length : new TextEncoder().encode(text).length;
@@ -343,7 +343,7 @@ class Interpreter {
     });
   }
 
-  /** Runs something that a command can cancel. */
+  /** Runs work that a command can cancel. */
   #within(n: number, work: () => Promise<void>): void {
     const scope = new CancellationScope({ cancellable: true });
     this.#scopes.set(n, scope);
@@ -358,7 +358,7 @@ class Interpreter {
       });
   }
 
-  /** Between two steps, before the commands of the last tick are on record: the next history asks for them again. */
+  /** Continues as new between two steps, before the commands of the last tick are recorded: the next history gets them again. */
   async #continueAsNew(): Promise<never> {
     const carried: Carried = {
       journal: this.#journal,

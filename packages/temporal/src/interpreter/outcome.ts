@@ -3,7 +3,7 @@ import type { ErrorRecord, RunRequest, StepOutcome } from "@task-backend/core/ad
 import { detailOf, failureOf } from "../failure.ts";
 import { undecodable } from "../undecodable.ts";
 
-/** A failure of Temporal as the outcome of a step. The record of a cancelled one, which has no code yet, is written by the tick. */
+/** The outcome of a step from a failure of Temporal. A cancelled one has no code yet: the next tick writes its record. */
 export function outcomeOf(step: string, error: unknown): StepOutcome {
   if (isCancellation(error) || (error instanceof ActivityFailure && error.retryState === "CANCEL_REQUESTED"))
     return { status: "cancelled", error: { name: step, message: "", code: "", retryable: false } };
@@ -20,14 +20,14 @@ export function outcomeOf(step: string, error: unknown): StepOutcome {
   return { status: "failed", error: { name, message, code: "ENGINE_FAILED", retryable: false } };
 }
 
-/** What a step that was asked for by its name only has to be started as, where the name is a workflow's. */
+/** The request for a child workflow if a step requested by name only turned out to be a workflow. */
 export function asWorkflow(run: RunRequest, error: unknown): RunRequest | undefined {
   const detail = detailOf(causeOf(error));
   if (detail?.status !== "workflow") return undefined;
   return { ...run, kind: "workflow", ...(detail.version !== undefined && { version: detail.version }) };
 }
 
-/** What others wrote, in an encoding that nobody here knows, is no output. */
+/** Checks that an output could be decoded: other programs may write it in an unknown encoding. */
 export function decoded<T>(step: string, output: T): T {
   const why = undecodable(output);
   if (why === undefined) return output;
@@ -39,7 +39,7 @@ export function decoded<T>(step: string, output: T): T {
   });
 }
 
-/** A run whose own arguments cannot be read: something else started it. */
+/** The failure of a run whose arguments cannot be read: another program started it. */
 export function corrupt(name: string, why: string): ApplicationFailure {
   const message = `The arguments of "${name}" cannot be read: ${why}. Something else started it here; give the input, and nothing else.`;
   return failed({ name: "CorruptRunError", message, code: "CORRUPT_RUN", retryable: false });

@@ -1,5 +1,5 @@
 import { defaultPayloadConverter } from "@temporalio/common";
 import { tolerant } from "../undecodable.ts";
 
-/** What the sandbox reads payloads with: the bundler looks for this name. */
+/** The converter that reads payloads in the sandbox: the bundler looks for this name. */
 export const payloadConverter = tolerant(defaultPayloadConverter);

@@ -13,16 +13,16 @@ import { isWorkflow, nativeOf } from "../native.ts";
 import { argumentsOf, toMeta } from "../wire.ts";
 import { asWorkflow, decoded, outcomeOf } from "./outcome.ts";
 
-/** How many steps of one run are under way at a time: Temporal refuses more than 2,000. */
+/** The most steps of one run under way at a time: Temporal refuses more than 2,000. */
 const MAX_STEPS = 500;
 
 /** The steps of a run, as activities and child workflows of Temporal. */
 export class Steps {
-  /** Beyond those that may be under way. */
+  /** The steps that wait for one of those under way to end. */
   readonly #waiting = new Set<() => void>();
   #underWay = 0;
 
-  /** Runs in the scope that cancels it. Never rejects. */
+  /** Runs a step in the current scope, which can cancel it. Never rejects. */
   async run(n: number, run: RunRequest, heartbeatTimeoutMs: number | undefined): Promise<StepOutcome> {
     try {
       const output = await this.#inTurn(() => (isWorkflow(run) ? child(n, run) : activityOrChild(n, run, heartbeatTimeoutMs)));
@@ -44,7 +44,7 @@ export class Steps {
     }
   }
 
-  /** Resolves with the place of a step that has ended. */
+  /** Waits for a step to end and takes its place. */
   #turn(): Promise<void> {
     return new Promise((resolve, reject) => {
       const begin = (): void => {
@@ -60,7 +60,7 @@ export class Steps {
   }
 }
 
-/** The worker that takes the activity knows what its name is; a workflow becomes a child, which ends with its parent. */
+/** Schedules an activity, whose worker knows what the name is. If it is a workflow, it becomes a child, which ends with its parent. */
 async function activityOrChild(n: number, run: RunRequest, heartbeatTimeoutMs: number | undefined): Promise<Json> {
   try {
     return decoded(run.name, await activity(n, run, heartbeatTimeoutMs));
