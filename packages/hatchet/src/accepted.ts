@@ -1,9 +1,9 @@
-/** How long the server may take, when it has much to do, until what it has accepted can be read. */
+/** How long a busy server may take until an accepted run can be read. */
 const LATE_MS = 60_000;
 
-/** What was submitted here lately: the server knows it, even if it says that it does not. */
+/** The runs that were submitted here recently: the server has accepted them, even if it does not find them yet. */
 export class Accepted {
-  /** By run id, oldest first. */
+  /** The runs by id, oldest first. */
   readonly #runs = new Map<string, { readonly name: string; readonly atMs: number }>();
 
   add(id: string, name: string): void {
@@ -15,7 +15,7 @@ export class Accepted {
     this.#runs.set(id, { name, atMs });
   }
 
-  /** Its name, if it was accepted no longer ago. */
+  /** The run's name, if it was accepted within the given time. */
   within(ms: number, id: string): string | undefined {
     const run = this.#runs.get(id);
     return run && run.atMs > performance.now() - ms ? run.name : undefined;

@@ -21,14 +21,14 @@ export function hatchet(options: HatchetOptions = {}): Adapter {
   return makeAdapter(parseOptions(options, process.env));
 }
 
-/** What `TASK_BACKEND_TYPE=hatchet` loads. */
+/** The factory that `TASK_BACKEND_TYPE=hatchet` loads. */
 export function createAdapter({ url, options, env, log, retentionMs }: AdapterContext): Adapter {
   const given = typeof options === "object" && options !== null ? options : {};
   const retention = retentionMs === undefined ? {} : { retention: retentionMs };
   return makeAdapter(parseOptions({ ...retention, ...given, ...(url !== undefined && { url }) }, env), log);
 }
 
-/** The server keeps settled runs for so long, unless its operator has said otherwise. */
+/** The default retention of the server; its operator may have set another. */
 const KEPT_MS = 30 * 24 * 3600 * 1_000;
 
 interface Open {

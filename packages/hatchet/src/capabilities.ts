@@ -1,12 +1,12 @@
 import type { Capabilities } from "@task-backend/core/adapter";
 import type { HatchetSettings } from "./options.ts";
 
-/** One message of its gRPC holds 4 MB, a child's input travels in one with others. */
+/** A gRPC message of Hatchet holds 4 MB, and a child's input shares one with other data. */
 const MAX_PAYLOAD_BYTES = 1_500_000;
-/** The engine's own: a worker that has not been heard of for 30 s is dead, and its runs are looked for every few seconds. */
+/** The engine's own limit: a worker is dead after 30 s without a heartbeat, and its runs are looked for every few seconds. */
 const RECOVERY_MS = 45_000;
 
-/** The engine looks for free slots every 1 to 1.5 s: what comes to a worker that was full waits for the next look. */
+/** The engine looks for free slots every 1 to 1.5 s: a run for a worker that was full waits for the next look. */
 const DISPATCH_MS = 3_000;
 
 export function capabilitiesOf({ where, retentionMs }: HatchetSettings, version: string): Capabilities {

@@ -6,13 +6,13 @@ import type { HatchetSettings } from "./options.ts";
 
 const TELLS_AGAIN_MS = 500;
 
-/** Ready clients are used as they are; a worker gets one of its own, because a client listens for one worker's durable tasks only. */
+/** Makes a client. Each worker gets its own, because a client listens for one worker's durable tasks only. */
 export function newClient({ config, client }: HatchetSettings, log: Logger | undefined): HatchetClient {
   const say = (message: string) => log?.debug(`hatchet: ${message.trim()}`);
   const silent = () => {};
   const logger = () => ({ debug: silent, info: silent, green: silent, util: silent, warn: say, error: say });
   try {
-    // Callers are told at once. What must be said is said by `insistUntil`.
+    // Calls are not retried, so callers hear of an error at once. Messages that must arrive are repeated by `insistUntil`.
     return HatchetClient.init({ ...(client ? client.config : config), retrier: { maxAttempts: 1 }, logger, log_level: "ERROR" } as never);
   } catch (cause) {
     throw new ConfigurationError(`The hatchet backend cannot use its options: ${(cause as Error).message}`, { cause });
@@ -20,8 +20,8 @@ export function newClient({ config, client }: HatchetSettings, log: Logger | und
 }
 
 /*
- * The SDK repeats some calls for up to half a minute with timers of its own, whoever has given them up. What it would repeat is
- * called here below that.
+ * The SDK repeats some calls for up to half a minute with its own timers, even after their callers have given up. The functions
+ * below make these calls without the SDK's retries.
  */
 
 type Proto = Parameters<HatchetClient["admin"]["putWorkflow"]>[0];
@@ -32,7 +32,7 @@ interface Grpc {
   sendStepActionEvent(event: StepEvent): Promise<never>;
 }
 
-/** Registers a name. Two at once: one transaction gives way. */
+/** Registers a name, with one retry: of two registrations at once, one transaction is rolled back. */
 export async function putWorkflow({ admin }: HatchetClient, proto: Proto): Promise<never> {
   const { adminGrpc } = admin as unknown as { adminGrpc: Grpc };
   try {
@@ -43,7 +43,7 @@ export async function putWorkflow({ admin }: HatchetClient, proto: Proto): Promi
   }
 }
 
-/** How an attempt ended must be told, or the engine would wait for it without end: until the worker is over. */
+/** Repeats the news of an attempt's end until the worker is closed: without it the engine would wait for ever. */
 export function insistUntil(client: HatchetClient, over: AbortSignal): void {
   const { client: grpc } = client.dispatcher as unknown as { client: Grpc };
   client.admin.putWorkflow = (proto) => putWorkflow(client, proto);

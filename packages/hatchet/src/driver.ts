@@ -20,21 +20,21 @@ import { wake } from "./sent.ts";
 import { Steps } from "./steps.ts";
 import { fromInput, toThrown, wakeKey, type Meta, type Returned, type Sent } from "./wire.ts";
 
-/** The event that wakes a run may be lost in a crash of the server: when a run looks for what came without one. */
+/** When a run looks for signals without an event: the event that wakes it may be lost in a crash of the server. */
 const LOOKS_MS = [2_000, 20_000, 60_000] as const;
-/** The engine looks for deadlines that have passed once a second: a worker that has the run tells it sooner. */
+/** The engine looks for due timers once a second; after this delay a worker sends its own event for one. */
 const ALARM_MS = 20;
 /** A run that waits for longer than this is left to the engine. */
 const IDLE_MS = 60_000;
 
-/** In the log: which of what was sent was taken here, and when. */
+/** Recorded in the log: the ids of the notes that were taken here, and when. */
 interface Look {
   readonly kind: "look";
   readonly sent: readonly string[];
   readonly atMs: number;
 }
 
-/** One invocation of a workflow run: asks core what comes next, and carries it out in Hatchet's log. */
+/** One invocation of a workflow run: it asks core for the next commands and carries them out in Hatchet's log. */
 export class Driver {
   readonly log: DurableLog;
   readonly #runtime: WorkerRuntime;
@@ -46,21 +46,21 @@ export class Driver {
   readonly #steps: Steps;
   readonly #dedupeIds = new Set<string>();
   readonly #looks: NodeJS.Timeout[] = [];
-  /** What its function has ended with, while that is not final. */
+  /** The outcome of the function, while that is not final. */
   #ending: Answer | undefined;
-  /** What came as the function had ended: when it ends all the same, whoever sent it must not be told that it was heard. */
+  /** The ids of signals that came after the function had ended. If it ends all the same, their senders must not be told that it saw them. */
   #overtaken: readonly string[] | undefined;
-  /** The deadline that an event was sent for. */
+  /** The due time for which an event was last sent. */
   #alarmedMs = 0;
   #startedAtMs = 0;
-  /** What has happened and was not acted on, in the order that each invocation sees. */
+  /** The arrivals that were not acted on yet, in the order that each invocation sees. */
   readonly #arrivals: (() => unknown)[] = [];
   #wake = (): void => {};
   #failure: unknown;
   #reject: (error: unknown) => void = () => {};
   readonly #failing = new Promise<never>((_, reject) => (this.#reject = reject));
 
-  /** @param version of the definition that this worker has, for a run that was submitted without one */
+  /** @param version the version that this worker has, for a run that was submitted without one */
   constructor(
     runtime: WorkerRuntime,
     client: HatchetClient,
@@ -90,13 +90,13 @@ export class Driver {
     signal.addEventListener("abort", onAbort, { once: true });
     try {
       await this.#waitForItsTime();
-      // Others do not say when they start one.
+      // A run that another program started has no start time.
       if (this.#journal.nowMs === 0) this.#journal.nowMs = (await this.log.memo({ kind: "now", nowMs: Date.now() })).nowMs;
       this.#startedAtMs = this.#journal.nowMs;
       await this.#begin();
       return await this.#loop();
     } catch (error) {
-      // Hatchet ends the run alone, when people cancel it there.
+      // Hatchet ends only the run itself when people cancel it there.
       if (signal.aborted && isUserCancel(signal.reason)) await this.#steps.cancelAll().catch(() => {});
       throw error;
     } finally {
@@ -108,7 +108,7 @@ export class Driver {
     this.#fail(new Leaving(why));
   }
 
-  /** Asks for a tick though nothing has happened: the function went on outside of one, and core has something to say of it. */
+  /** Asks for a tick without an arrival: the function went on outside of a tick, and core must report that. */
   nudge(): void {
     this.#arrivals.push(() => {});
     this.#wake();
@@ -118,7 +118,7 @@ export class Driver {
     for (const look of this.#looks) clearTimeout(look);
   }
 
-  /** Other code wrote the log. A run that was cancelled ends all the same. */
+  /** Parks a run whose log was written by other code. A cancelled run ends all the same. */
   async endDiffering(difference: Error): Promise<Returned> {
     const { name } = this.#meta;
     const ended = this.#ending ? "its function has ended, and the record goes on: " : "";
@@ -140,9 +140,9 @@ export class Driver {
     await Promise.race([done, this.#failing]);
   }
 
-  // ---- what is sent to it ----
+  // ---- signals and cancellations ----
 
-  /** Listens first: what is sent from now on wakes it, and what was sent before is there to be read. */
+  /** Starts to listen before it reads: later notes wake the run, and earlier ones can be read. */
   async #begin(): Promise<void> {
     await this.#listen();
     const first = this.log.invocation === 1 && this.#meta.runAtMs === undefined;
@@ -161,14 +161,14 @@ export class Driver {
     if ((await this.#inbox.unread()).length > 0) await wake(this.#client, this.id);
   }
 
-  /** A standing wait. */
+  /** Waits for the next event; each event starts the next wait. */
   async #listen(): Promise<void> {
     const { done } = await this.log.event(wakeKey(this.#context.workflowRunId()));
     this.#onArrival(done, () => this.#woken());
   }
 
   async #woken(): Promise<void> {
-    // At once: from here on something may come that the look below does not see.
+    // The next wait starts first: from here on, notes may come that the look below does not see.
     await this.#listen();
     await this.#take(await this.log.record<Look>("look", async () => this.#lookOf(await this.#inbox.unread())));
   }
@@ -195,8 +195,8 @@ export class Driver {
   }
 
   /**
-   * Whether signals came before the run's end could be told, which it sees now. Noted before it looks: whoever sends one later
-   * finds the note, and asks what became of the run.
+   * Whether signals came before the run's end was reported; the run then takes them. It notes its end before it looks, so that the
+   * sender of a later signal finds the note and asks for the run's outcome.
    */
   async #hasMissed(): Promise<boolean> {
     let look = await this.log.next<Look>("look");
@@ -211,7 +211,7 @@ export class Driver {
     return true;
   }
 
-  /** What it has missed before has made the function go on. */
+  /** Notes that the function went on after its end, because signals came. */
   async #goesOn(): Promise<void> {
     if (!this.#overtaken) return;
     this.#overtaken = undefined;
@@ -235,7 +235,7 @@ export class Driver {
     this.#wake();
   }
 
-  /** A run that waits for long takes no place meanwhile. */
+  /** Waits for the next arrival. A run that waits for long is left to the engine and holds no slot. */
   async #arrival(): Promise<void> {
     if (this.#arrivals.length > 0 || this.#failure !== undefined) return;
     const news = this.news();
@@ -248,7 +248,7 @@ export class Driver {
     clearTimeout(alarm);
   }
 
-  /** Wakes the run when its next deadline has passed: by an event, which has its place in the log. */
+  /** Wakes the run when its next timer is due, with an event, because events have a position in the log. */
   #setAlarm(): NodeJS.Timeout | undefined {
     const dueMs = this.#journal.timers.nextMs();
     if (dueMs === undefined || dueMs <= this.#alarmedMs || dueMs > Date.now() + IDLE_MS) return undefined;
@@ -281,7 +281,7 @@ export class Driver {
       }
       await this.#goesOn();
       await this.#carryOut(result.commands);
-      // One at a time, with all that follows from it: together, the log would have another order in the next invocation.
+      // Arrivals are handled one at a time, with all their consequences: otherwise the next invocation would write the log in another order.
       await this.#arrival();
       this.#throwIfFailed();
       await this.#arrivals.shift()?.();
@@ -304,16 +304,16 @@ export class Driver {
     return this.#journal.ask(this.#runtime, run, this.#context.retryCount());
   }
 
-  /** A run that was cancelled ends as it is. Another one goes on when it would end over a signal. */
+  /** Whether the run goes on, because signals came before its end. A cancelled run ends as it is. */
   async #hasToGoOn(result: Answer): Promise<boolean> {
     if (result.do === "complete" || (result.do === "settle" && result.status === "failed")) return this.#hasMissed();
-    // What an earlier invocation wrote must all have been asked for.
+    // The function must have repeated every call that an earlier invocation recorded.
     const more = await this.log.next<Look>("look");
     if (more) await this.#take(more);
     return more !== undefined;
   }
 
-  /** A run that waits for other code can be cancelled all the same. It is taken into nothing but this tick: other code may write the log. */
+  /** Ends a run that waits for other code if it is cancelled. The cancellation is only in this tick, because other code may write the log. */
   async #endIfCancelled(parked: Parked): Promise<Returned> {
     const cancel = await this.#findCancel();
     if (!cancel) throw parked;
@@ -329,7 +329,7 @@ export class Driver {
     return (await this.#inbox.unread()).find(({ type }) => type === "cancel");
   }
 
-  /** Resolves with the next arrival, or when the run cannot go on here. */
+  /** Resolves at the next arrival, or when the run cannot go on here. */
   news(): Promise<void> {
     return new Promise((resolve) => (this.#wake = resolve));
   }
@@ -345,7 +345,7 @@ export class Driver {
   // ---- commands ----
 
   async #carryOut(commands: readonly Command[]): Promise<void> {
-    // What is cancelled in the tick that made it never runs.
+    // A step that is cancelled in its own tick never starts.
     const withdrawn = new Set(commands.flatMap((command) => (command.do === "cancel" ? [command.of] : [])));
     for (const command of commands) {
       this.#journal.commanded(command);
@@ -362,7 +362,7 @@ export class Driver {
   }
 
   async #time(n: number, untilMs: number): Promise<void> {
-    // A sleep must be the same in each invocation, and no later than the first has said.
+    // A sleep must have the same length in each invocation, as the first one recorded it.
     const recorded = await this.log.memo({ kind: "time", untilMs, ms: Math.max(untilMs - Date.now(), 1) });
     const { done } = await this.log.sleep(recorded.ms);
     this.#journal.timers.set(n, recorded.untilMs);

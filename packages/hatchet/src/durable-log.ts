@@ -10,18 +10,18 @@ import { sorted } from "./wire.ts";
 
 const ACK_MS = 30_000;
 const MAX_LABEL = 200;
-/** The engine counts durations in nanoseconds of 63 bits, which is 292 years; and it leaves unanswered what it cannot take. */
+/** The engine counts durations in nanoseconds of 63 bits, which is 292 years, and it does not answer a request that it cannot accept. */
 const MAX_SLEEP_MS = 100 * 365 * 24 * 3600 * 1_000;
 
-/** What a log holds beside waits and children. The kind tells one place of our code from another. */
+/** The content of a memo. The kind tells which place in our code wrote it. */
 interface Entry {
   readonly kind: string;
 }
 
 /**
- * The log that Hatchet keeps of a durable task: a later invocation must write what the earlier ones wrote, in their order,
- * and gets what they got. The SDK's context hides what we need of it: the ids of children, their labels, and memos
- * that are looked at before they are written; so this speaks to its listener.
+ * The log that Hatchet keeps of a durable task. A later invocation must write the same entries in the same order as the earlier
+ * ones, and gets the same answers. The SDK's context hides the ids of children, their labels, and memos that are
+ * read before they are written, so this class uses its listener directly.
  */
 export class DurableLog {
   readonly #context: DurableContext<object>;
@@ -30,44 +30,44 @@ export class DurableLog {
   #last: Promise<unknown> = Promise.resolve();
   #children = 0;
   #received = 0;
-  /** Entries that the server has: the same in each invocation that comes as far. */
+  /** The number of entries that the server has. Each invocation counts them alike. */
   #entries = 0;
-  /** Whether earlier invocations may have written what comes next. */
+  /** Whether earlier invocations may have written the next entries. */
   #replaying: boolean;
-  /** After a missing acknowledgement another one may be its. */
+  /** Set when an acknowledgement is missing: a later one could be mistaken for it. */
   #late: Error | undefined;
 
   constructor(context: DurableContext<object>) {
     this.#context = context;
-    // Each wait listens to it.
+    // Each wait adds a listener.
     setMaxListeners(0, context.abortController.signal);
     this.#runId = context.taskRunExternalId();
     this.#invocation = context.invocationCount;
     this.#replaying = context.invocationCount > 1;
   }
 
-  /** Counts all starts. */
+  /** The number of this invocation; all starts count. */
   get invocation(): number {
     return this.#invocation;
   }
 
-  /** Writes an entry, and answers with the one that was there, if there was one. */
+  /** Writes an entry. Returns the entry of an earlier invocation, if there is one. */
   async memo<T extends Entry>(entry: T): Promise<T> {
     const { payload } = await this.#memo(encode(entry));
     return payload ? ofKind<T>(decode(payload), entry.kind) : entry;
   }
 
-  /** Answers with the entry that an earlier invocation wrote here; else makes it and writes it. */
+  /** Returns the entry that an earlier invocation wrote here, or makes one and writes it. */
   async record<T extends Entry>(kind: T["kind"], make: () => Promise<T>): Promise<T> {
     return (await this.next<T>(kind)) ?? this.memo(await make());
   }
 
-  /** The entry that an earlier invocation wrote here; undefined when none did, and this one has come to the end of the log. */
+  /** The entry that an earlier invocation wrote here; undefined when there is none, because the log ends here. */
   async next<T extends Entry>(kind: T["kind"]): Promise<T | undefined> {
     while (this.#replaying) {
       const { existed, payload } = await this.#memo();
       if (!existed) this.#replaying = false;
-      // An invocation that only asked has left an empty one.
+      // An earlier invocation that only asked has left an empty memo.
       else if (payload) return ofKind<T>(decode(payload), kind);
     }
     return undefined;
@@ -82,14 +82,14 @@ export class DurableLog {
     return { existed, ...(before && { payload: before }) };
   }
 
-  /** Resolves when the sleep has begun. The duration must be the same in each invocation. */
+  /** Resolves when the sleep has started. The duration must be the same in each invocation. */
   async sleep(ms: number, label?: string): Promise<Wait<unknown>> {
     const sleepFor = `${Math.min(Math.max(Math.ceil(ms), 1), MAX_SLEEP_MS)}ms`;
     const sleepConditions = [{ base: base("sleep"), sleepFor }];
     return this.#wait({ sleepConditions, userEventConditions: [] }, label);
   }
 
-  /** Resolves when such events are listened for: `done` when the first has come. */
+  /** Resolves when the log waits for such events; `done` resolves when the first one has come. */
   async event(key: string): Promise<Wait<unknown>> {
     const userEventKey = `${this.#context.runtime.namespace ?? ""}${key}`;
     return this.#wait({ sleepConditions: [], userEventConditions: [{ base: base("event"), userEventKey }] });
@@ -107,7 +107,7 @@ export class DurableLog {
     return { done };
   }
 
-  /** Starts a run. */
+  /** Starts a child run. */
   async spawn(child: Child): Promise<Spawned> {
     const { action } = this.#context;
     const { name, input, metadata, priority, labels } = child;
@@ -135,9 +135,9 @@ export class DurableLog {
   }
 
   /**
-   * Leaves the run to the engine, which goes on with it when something it waits for happens. Returns when the engine did
-   * not take it: after a lost worker it may look at a copy of the run that is out of date. Whether something has happened
-   * just before is not looked at there, so it is here, and by the watchdogs.
+   * Leaves the run to the engine, which starts it again when one of its waits completes. Returns when the engine did not accept it:
+   * after the loss of a worker it may look at an outdated copy of the run. The engine does not check for a wait that has just
+   * completed, so this method and the watchdogs do.
    */
   async evict(client: HatchetClient, reason: string): Promise<void> {
     const known = this.#received;
@@ -149,7 +149,7 @@ export class DurableLog {
     throw new TaskRunTerminatedError("evicted", reason);
   }
 
-  /** Releases the run: the engine starts it again, here or elsewhere. */
+  /** Releases the run: the engine starts it again, here or on another worker. */
   async release(client: HatchetClient, reason: string): Promise<never> {
     await putNote(client, this.#runId, reason, { type: "left", known: this.#received });
     throw new Released(reason);
@@ -163,18 +163,18 @@ export class DurableLog {
       this.#received++;
       return completion as Completion;
     };
-    // While it waits the SDK may evict it.
+    // During this wait the SDK may evict the run.
     return (this.#context as unknown as Waiting).withEvictionWait(kind, `node:${nodeId}`, wait);
   }
 
-  /** One at a time: acknowledgements are told apart by run and invocation only. */
+  /** Sends one event at a time: acknowledgements are matched by run and invocation only. */
   #send<A extends Ack>(event: object): Promise<A> {
     const { durableListener, abortController } = this.#context;
     const sent = this.#last.then(() => {
       abortController.signal.throwIfAborted();
       if (this.#late) throw this.#late;
       const acknowledged = durableListener.sendEvent(this.#runId, this.#invocation, event as never) as Promise<unknown> as Promise<A>;
-      // The SDK drops what it is given while it connects again. The next invocation asks for the same.
+      // The SDK drops events while it reconnects. The next invocation sends the same event.
       const late = (): Error => (this.#late = new Unanswered(this.#entries));
       return withTimeout(acknowledged, ACK_MS, late);
     });
@@ -199,17 +199,17 @@ interface RunAck {
   readonly runEntries: readonly (Node & { readonly workflowRunExternalId: string })[];
 }
 
-/** The engine takes it for a failure that may be tried again. */
+/** The engine treats this as a failure that may be retried. */
 class Released extends Error {}
 
-/** The server has not said that it has what was sent to it as the n-th entry: a connection broke, or it cannot take it. */
+/** The server did not acknowledge the n-th entry: a connection broke, or the server cannot accept the entry. */
 export class Unanswered extends Error {
   constructor(readonly at: number) {
     super(`Hatchet did not acknowledge entry ${at} of a durable log within ${ACK_MS} ms.`);
   }
 }
 
-/** Other code wrote the log than the code that reads it. */
+/** The log was written by other code than the code that reads it. */
 class Differs extends Error {}
 
 function ofKind<T extends Entry>(entry: unknown, kind: string): T {
@@ -235,7 +235,7 @@ export interface Spawned {
   readonly done: Promise<Completion>;
 }
 
-/** Of a child run: what it returned, or the text of its error. */
+/** The end of a child run: its output, or the text of its error. */
 export interface Completion {
   readonly payload?: Json;
   readonly isFailure: boolean;
@@ -246,18 +246,18 @@ interface Waiting {
   withEvictionWait<T>(kind: string, resource: string, wait: () => Promise<T>): Promise<T>;
 }
 
-/** How much of what a run waits for, or waited for, has happened. */
+/** The number of completed waits and children of a run. */
 export async function countHappened(client: HatchetClient, runId: string): Promise<number> {
   const { data } = await client.api.v1DurableTaskEventLogList(client.tenantId, runId, { limit: 100_000 });
   return data.filter(({ kind, isSatisfied }) => isSatisfied && kind !== V1DurableEventLogKind.MEMO).length;
 }
 
-/** Whether a later invocation asked for something else than an earlier one. */
+/** Whether the log differs from the calls of this invocation. */
 export function isNonDeterminism(error: unknown): error is Error {
   return error instanceof NonDeterminismError || error instanceof Differs;
 }
 
-/** Entries are told apart by their place. */
+/** All memos have the same key: entries are identified by their position. */
 const MEMO = encode("task-backend");
 
 function encode(value: unknown): Uint8Array {

@@ -1,6 +1,6 @@
 import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 
-/** What we need of the SDK's listener and it does not show. */
+/** The hidden part of the SDK's listener that we need. */
 interface Internals {
   readonly _running: boolean;
   readonly _requestQueue: unknown[];
@@ -9,7 +9,7 @@ interface Internals {
   _requestIterator(): AsyncGenerator;
 }
 
-/** The SDK adds a listener to its stream's signal for each wait for a request, and removes none while the stream lives: ours is one. */
+/** Replaces the SDK's request loop, which adds a listener to its stream's signal for each wait and removes none: ours adds one in all. */
 export function withOneListener({ durableListener }: HatchetClient): void {
   const listener = durableListener as unknown as Internals;
   listener._requestIterator = () => requests(listener);

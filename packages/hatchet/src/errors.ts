@@ -1,10 +1,10 @@
 import { BackendUnavailableError, TaskBackendError } from "@task-backend/core/adapter";
 
 /*
- * What the client throws, in task-backend's words.
+ * Turns errors of the client into ours.
  */
 
-/** gRPC's number. */
+/** gRPC's status code. */
 const NOT_FOUND = 5;
 
 /** Whether the server may answer later. */
@@ -12,12 +12,12 @@ export function isAway(error: unknown): boolean {
   return /UNAVAILABLE|DEADLINE_EXCEEDED|ECONNREFUSED|ECONNRESET|EPIPE|timeout|socket hang up/i.test((error as Error).message ?? "");
 }
 
-/** The server rolled back what it was asked. */
+/** Whether the server rolled back the request. */
 export function isInternal(error: unknown): boolean {
   return / INTERNAL: /.test((error as Error).message ?? "");
 }
 
-/** The server starts few keyed runs at a time, of all its clients together. */
+/** Whether the server has no free slot for keyed runs; it has few, for all its clients together. */
 export function isBusy(error: unknown): boolean {
   return /no trigger slots/i.test((error as Error).message ?? "");
 }
@@ -35,7 +35,7 @@ const REMEDIES: readonly (readonly [RegExp, string])[] = [
   [/SSL|TLS|wrong version number/i, "Check HATCHET_CLIENT_TLS_STRATEGY: none for a server without TLS"],
 ];
 
-/** What the client threw, with what to do about it. Errors of ours stay as they are. */
+/** Turns a client's error into one with a remedy. Errors of ours stay as they are. */
 export function toUnavailable(cause: unknown, where: string): TaskBackendError {
   if (cause instanceof TaskBackendError) return cause;
   const { message = String(cause) } = cause as { message?: string };
@@ -45,7 +45,7 @@ export function toUnavailable(cause: unknown, where: string): TaskBackendError {
   });
 }
 
-/** What the HTTP client throws carries its request, and that the token. */
+/** Removes the request from an error of the HTTP client: the request holds the token. */
 function withoutRequest(cause: unknown): unknown {
   if (!(cause instanceof Error) || !("config" in cause || "request" in cause)) return cause;
   const { name, message, stack, code } = cause as Error & { code?: unknown };

@@ -4,10 +4,10 @@ import { Unanswered } from "./durable-log.ts";
 import { putNote, readNotes } from "./notes.ts";
 import { toThrown } from "./wire.ts";
 
-/** The server leaves unanswered what it cannot take, and so does a connection that breaks: it is asked so often. */
+/** How often an entry may stay unanswered: the server does not answer if it cannot accept the entry, or if a connection breaks. */
 const ASKS = 3;
 
-/** Runs an invocation; one that can never go on settles its run, for it would be started again without end. */
+/** Runs an invocation. If it can never go on, its run is settled, because the engine would start it again without end. */
 export async function orGiveUp<T>(client: HatchetClient, runId: string, name: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
@@ -25,7 +25,7 @@ async function countUnanswered(client: HatchetClient, runId: string, name: strin
   throw failed(refusedRecord(`Entry ${at} of the durable log of "${name}"`, unanswered));
 }
 
-/** What a run throws whose data cannot be read. */
+/** The error of a run whose data cannot be read. */
 export function corrupt(runId: string, name: string, cause: Error): Error {
   return failed(corruptRecord(`Run "${runId}" of "${name}"`, cause));
 }

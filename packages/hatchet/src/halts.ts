@@ -1,9 +1,9 @@
 import type { ErrorRecord } from "@task-backend/core/adapter";
 
-/** The worker stops. */
+/** The run leaves this worker, because the worker stops. */
 export class Leaving extends Error {}
 
-/** A tick that has to be asked again elsewhere, or later. */
+/** The run needs a tick later, or on another worker. */
 export class Parked extends Error {
   constructor(
     readonly error: ErrorRecord | undefined,

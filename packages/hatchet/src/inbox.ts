@@ -2,19 +2,19 @@ import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import { putNote, readNotes } from "./notes.ts";
 import type { ReadNote, Sent } from "./wire.ts";
 
-/** Notes become visible a moment after the time that they carry: so much is read again. */
+/** Notes become visible a moment after their time, so notes of this period are read again. */
 const OVERLAP_MS = 10_000;
-/** Whoever has sent a signal to a run that was ending waits for less than this. */
+/** A signal's sender waits for less than this when the run was ending. */
 const HEARD_MS = 60_000;
-/** A workflow may have been sent more than its end should carry. */
+/** The most ids that a run's end carries: a workflow may have got more signals. */
 const MAX_HEARD = 1_000;
 
-/** What was sent to a workflow's run, as one invocation sees it. The run's own log says only which of it was taken when. */
+/** The signals and cancellations of a workflow's run, as one invocation sees them. The run's own log has only the ids taken, and when. */
 export class Inbox {
   readonly #client: HatchetClient;
   readonly #runId: string;
   readonly #unread = new Map<string, Sent>();
-  /** All that was taken, by id, and when it came. */
+  /** The notes that were taken, by id, and when they came. */
   readonly #taken = new Map<string, number>();
   #latestMs: number | undefined;
 
@@ -24,8 +24,8 @@ export class Inbox {
   }
 
   /**
-   * Notes that a workflow begins here, unless an earlier invocation has noted it. What was noted first counts: its version. `cancelled`
-   * says that somebody has cancelled the run who did not see that it begins, and so does not leave its end to it.
+   * Notes that a workflow starts here, unless an earlier invocation has noted it; the version of the first note counts. `cancelled`
+   * means that somebody cancelled the run without having seen the start, so that this worker must end it.
    */
   async begin(first: boolean, version: string | undefined): Promise<{ readonly version?: string; readonly cancelled: boolean }> {
     const before = first ? undefined : (await this.#read()).find(isBegan);
@@ -39,13 +39,13 @@ export class Inbox {
     };
   }
 
-  /** What was sent and not taken, in the order in which it came. */
+  /** The notes that were not taken yet, in the order in which they came. */
   async unread(): Promise<readonly Sent[]> {
     await this.#read();
     return [...this.#unread.values()].sort((a, b) => a.seenAtMs - b.seenAtMs);
   }
 
-  /** Takes what an invocation has decided to take, this one or an earlier one. */
+  /** Takes the notes that this or an earlier invocation has chosen. */
   async take(ids: readonly string[]): Promise<readonly Sent[]> {
     if (ids.some((id) => !this.#unread.has(id) && !this.#taken.has(id))) {
       this.#latestMs = undefined;
@@ -65,7 +65,7 @@ export class Inbox {
     });
   }
 
-  /** The signals taken lately, for those who sent one as the run ended. */
+  /** The ids of recently taken signals, for senders whose signal came as the run ended. */
   heard(): readonly string[] {
     const sinceMs = (this.#latestMs ?? 0) - HEARD_MS;
     return [...this.#taken].flatMap(([id, seenAtMs]) => (seenAtMs >= sinceMs ? [id] : [])).slice(-MAX_HEARD);

@@ -11,13 +11,13 @@ import { Timers } from "./timers.ts";
 
 type Happening = Exclude<JournalEntry, { type: "command" }>;
 
-/** The journal of a workflow's run, as one invocation builds it anew from Hatchet's log. */
+/** The journal of a workflow's run, which each invocation rebuilds from Hatchet's log. */
 export class Journal {
   readonly timers = new Timers();
-  /** Of the last thing that has happened, by what is on record: the same in each invocation. */
+  /** The time of the latest entry, from recorded data: the same in each invocation. */
   nowMs: number;
   #entries: JournalEntry[] = [];
-  /** How much of it the last tick that waited knew. */
+  /** The number of entries that the last waiting tick was given. */
   #fed = 0;
   #commandsSeen = 0;
   #isCancelled = false;
@@ -37,7 +37,7 @@ export class Journal {
     this.#entries.push(entry);
   }
 
-  /** A deadline that has passed comes before what came after it, also when the engine tells of it later. */
+  /** Adds the timers that are due, before entries that came after them, even if the engine reports those timers later. */
   fire(untilMs: number): void {
     for (const { n, dueMs } of this.timers.takeDue(untilMs)) this.happened({ type: "fired", n, atMs: Math.max(this.nowMs, dueMs), dueMs });
   }
@@ -47,7 +47,7 @@ export class Journal {
     this.#entries.push({ type: "command", n, key });
   }
 
-  /** What comes next. */
+  /** Asks core for the next answer. */
   async ask(runtime: WorkerRuntime, run: WorkflowRun, retries: number): Promise<Answer> {
     let again = false;
     for (let from = this.#fed; ;) {

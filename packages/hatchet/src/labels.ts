@@ -1,7 +1,7 @@
 import type { DefinitionSpec, RunRequest } from "@task-backend/core/adapter";
 
 /*
- * Workers are chosen by labels: one for each queue that a worker serves, and one for each version of a workflow that it has.
+ * Labels choose the workers of a run: a worker has one for each of its queues, and one for each version of a workflow.
  */
 
 export function queueLabel(queue: string): string {
@@ -12,7 +12,7 @@ export function versionLabel({ name, version }: Pick<DefinitionSpec, "name" | "v
   return `workflow:${name}@${version}`;
 }
 
-/** What a worker must have to run it. */
+/** The labels that a worker needs to run it. */
 export function labelsOf({ name, queue, version }: Pick<RunRequest, "name" | "queue" | "version">): string[] {
   return [queueLabel(queue), ...(version === undefined ? [] : [versionLabel({ name, version })])];
 }

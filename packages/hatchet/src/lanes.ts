@@ -1,4 +1,4 @@
-/** So many calls at a time; the others wait their turn. */
+/** Limits the number of calls at a time; the others wait in order. */
 export class Lanes {
   #free: number;
   readonly #waiting: (() => void)[] = [];

@@ -2,8 +2,8 @@ import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import { withTimeout } from "@task-backend/core/adapter";
 
 /**
- * A run's execution timeout: when nobody extends it, the engine starts the run again. Workers are watched by their heartbeats;
- * this is for a run that was assigned to a living worker and never came to it, as with a connection that broke.
+ * A run's execution timeout: if no worker extends it, the engine starts the run again. Workers themselves are watched by heartbeats;
+ * this is for a run that was assigned to a living worker and never reached it, for example because a connection broke.
  */
 export const LEASE = "60s";
 const LEASE_MS = 60_000;
@@ -12,7 +12,7 @@ const CALL_MS = 10_000;
 
 interface Held {
   readonly runId: string;
-  /** By the monotonic clock. */
+  /** The start, by the monotonic clock. */
   readonly sinceMs: number;
   extendedMs: number;
   busy: boolean;
@@ -29,7 +29,7 @@ export class Leases {
     this.#client = client;
   }
 
-  /** For as long as the work takes. Most is over before the first beat, and costs nothing. */
+  /** Extends the timeout for as long as the work takes. Most work ends before the first beat, and costs nothing. */
   async during<T>(runId: string, work: () => Promise<T>): Promise<T> {
     const held: Held = { runId, sinceMs: performance.now(), extendedMs: 0, busy: false };
     this.#held.add(held);
@@ -45,7 +45,7 @@ export class Leases {
     }
   }
 
-  /** What is still held goes to others. */
+  /** Stops extending: runs that are still held go to other workers. */
   stop(): void {
     clearInterval(this.#timer);
     this.#stopped = true;
@@ -54,7 +54,7 @@ export class Leases {
   #beat(): void {
     const now = performance.now();
     for (const held of this.#held) {
-      // What an earlier call could not bring is made up for.
+      // This includes the time that earlier calls failed to add.
       const missingMs = Math.ceil(now - held.sinceMs - held.extendedMs);
       if (!held.busy && missingMs >= BEAT_MS / 2) void this.#extend(held, Math.min(missingMs, 10 * LEASE_MS));
     }
@@ -66,7 +66,7 @@ export class Leases {
       await withTimeout(this.#client.dispatcher.refreshTimeout(`${byMs}ms`, held.runId), CALL_MS, () => new Error("late"));
       held.extendedMs += byMs;
     } catch {
-      // The next beat asks for more.
+      // The next beat asks for more time.
     } finally {
       held.busy = false;
     }

@@ -2,19 +2,19 @@ import { cancelledRecord, type FailedStatus, type StepOutcome } from "@task-back
 import type { Completion } from "./durable-log.ts";
 import { fromThrown, isObject, META, sorted, type Returned, type Settled } from "./wire.ts";
 
-/** How Hatchet words it that a run was cancelled, among others. */
+/** One of Hatchet's texts for a cancelled run. */
 export const CANCELLED = "task was cancelled";
 
-/** How it words that a run's workers were lost too often; mostly it has no word for it. */
+/** Hatchet's texts for a run whose workers were lost too often; mostly the text is empty. */
 const LOST = /^$|retry|reassign|heartbeat|could not send task to worker/i;
 
-/** What a run's end means, and what it tells of itself. */
+/** The outcome of a run, and the facts about it that it returned. */
 export function outcomeOf(
   name: string,
   { payload, isFailure, errorMessage = "" }: Completion,
 ): { readonly outcome: StepOutcome; readonly settled?: Settled; readonly finishedAtMs?: number } {
   if (!isFailure) {
-    // What others wrote for Hatchet returns what it returns.
+    // Code that others wrote for Hatchet may return anything.
     if (!isObject(payload) || !isObject(payload[META]) || typeof payload[META]["finishedAtMs"] !== "number")
       return { outcome: { status: "completed", output: sorted(payload ?? null) } };
     const { output, taskBackend: settled } = payload as unknown as Returned;

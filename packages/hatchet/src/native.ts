@@ -3,8 +3,8 @@ import type { NativeOptions } from "@task-backend/core";
 import type { CreateTaskWorkflowOpts } from "@hatchet-dev/typescript-sdk/v1/declaration.js";
 
 /**
- * Hatchet's own options for one definition, passed through to its registration. What core decides (retries, backoff,
- * timeouts, slots) is not among them. Of a rate limit, `duration` is the number of the SDK's `RateLimitDuration`.
+ * Hatchet's own options for one definition, passed through to its registration. Options that core decides (retries, backoff,
+ * timeouts, slots) are excluded. The `duration` of a rate limit is the number of the SDK's `RateLimitDuration`.
  */
 export type HatchetNativeOptions = Pick<CreateTaskWorkflowOpts, "description" | "concurrency" | "rateLimits">;
 
@@ -19,7 +19,7 @@ export function nativeOf({ native }: Pick<DefinitionSpec, "native">): HatchetNat
 }
 
 /**
- * Hatchet has them with the name, not with the run: those of a submission alone would be ignored.
+ * Refuses native options of a submission: Hatchet stores them with the name, not with the run, and would ignore them.
  * @throws UnsupportedCapabilityError
  */
 export function refuseNativeOfSubmission({ name, native, definition }: RunRequest): void {

@@ -2,11 +2,11 @@ import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import type { V1LogLine } from "@hatchet-dev/typescript-sdk/clients/rest/generated/data-contracts.js";
 import { isObject, META, type Note, type ReadNote } from "./wire.ts";
 
-/** Hatchet takes no longer lines. */
+/** The longest line that Hatchet accepts. */
 const MAX_LINE = 900;
 const PAGE = 1_000;
 
-/** Notes that senders ask for alone: a level of their own keeps what else was noted out of the answer. */
+/** The notes that senders of signals read: their own log level excludes all other notes from the answer. */
 const MARKS: ReadonlySet<Note["type"]> = new Set(["began", "ending", "goes-on"]);
 const WARNINGS: ReadonlySet<Note["type"]> = new Set(["failed", "parked", "unanswered"]);
 
@@ -14,7 +14,7 @@ interface LogService {
   putLog(request: object): Promise<unknown>;
 }
 
-/** Writes a log line of a run, which people see in the dashboard, with what we read of it. It is kept when this resolves. */
+/** Writes a note: a log line of a run, which people see in the dashboard, with our data. The note is stored when this resolves. */
 export async function putNote(client: HatchetClient, runId: string, line: string, note: Note): Promise<void> {
   const service = (client.events as unknown as { client: LogService }).client;
   await service.putLog({
@@ -22,12 +22,12 @@ export async function putNote(client: HatchetClient, runId: string, line: string
     createdAt: new Date(),
     message: printable(line) || note.type,
     level: MARKS.has(note.type) ? "DEBUG" : WARNINGS.has(note.type) ? "WARN" : "INFO",
-    // As text in text: `jsonb` would sort its keys, and refuse what it cannot hold.
+    // JSON text inside JSON: `jsonb` would sort the keys, and refuse characters that it cannot hold.
     metadata: JSON.stringify({ [META]: JSON.stringify(note) }),
   });
 }
 
-/** A line may quote the application's texts: what the server's store cannot hold would cost the whole entry. */
+/** Replaces characters that the server's store cannot hold: a line may quote the application's texts, and would be refused as a whole. */
 export function printable(line: string): string {
   return line
     .slice(0, MAX_LINE)
@@ -36,13 +36,13 @@ export function printable(line: string): string {
 }
 
 export interface NotesQuery {
-  /** By the server's clock. */
+  /** The earliest time, by the server's clock. */
   readonly sinceMs?: number;
-  /** Only that workflows began, end and go on. */
+  /** Whether to read only the starts, ends and continuations of workflows. */
   readonly marksOnly?: boolean;
 }
 
-/** The notes of a run, the oldest first: all that were written before this was called. */
+/** Reads the notes of a run, oldest first: all that were written before the call. */
 export async function readNotes(client: HatchetClient, runId: string, { sinceMs, marksOnly }: NotesQuery = {}): Promise<ReadNote[]> {
   const notes: ReadNote[] = [];
   let since = sinceMs === undefined ? undefined : new Date(Math.max(sinceMs, 0)).toISOString();
@@ -61,7 +61,7 @@ export async function readNotes(client: HatchetClient, runId: string, { sinceMs,
   }
 }
 
-/** None where others have logged something, or what is there cannot be read. */
+/** Parses a note. Log lines of others, and unreadable ones, give none. */
 function noteOf({ createdAt, metadata }: V1LogLine): ReadNote[] {
   const text = (metadata as Readonly<Record<string, unknown>> | undefined)?.[META];
   if (typeof text !== "string") return [];

@@ -2,13 +2,13 @@ import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 import { ConfigurationError, optionMs, parseAdapterOptions, type Duration } from "@task-backend/core/adapter";
 import { z } from "zod";
 
-/** Options of `hatchet()`, of `options` in the configuration, and (the plain ones) of the query of `hatchet:` URLs. */
+/** Options of `hatchet()`, of `options` in the configuration, and (plain values only) of the query of `hatchet:` URLs. */
 export interface HatchetOptions {
-  /** `hatchet://host:port`, of the engine's gRPC. */
+  /** `hatchet://host:port`: the address of the engine's gRPC. */
   url?: string;
-  /** Default: `HATCHET_CLIENT_TOKEN`. It says where its server is; the next two say otherwise. */
+  /** Default: `HATCHET_CLIENT_TOKEN`. It contains the server's addresses; the next two options override them. */
   token?: string;
-  /** Of gRPC. Default: `HATCHET_CLIENT_HOST_PORT`, else the token's. */
+  /** The address of gRPC. Default: `HATCHET_CLIENT_HOST_PORT`, else the token's. */
   hostPort?: string;
   /** Default: `HATCHET_CLIENT_API_URL`, else the token's. */
   apiUrl?: string;
@@ -19,11 +19,11 @@ export interface HatchetOptions {
   keyFile?: string;
   caFile?: string;
   serverName?: string;
-  /** Before every name. Default: `HATCHET_CLIENT_NAMESPACE`. */
+  /** The prefix of every name. Default: `HATCHET_CLIENT_NAMESPACE`. */
   namespace?: string;
-  /** Instead of all these: a ready client. */
+  /** Given instead of all these options: a ready client. */
   client?: HatchetClient;
-  /** How long settled runs are readable; the server's own retention is the limit. Default 30 d. */
+  /** How long settled runs are readable; at most the server's own retention. Default 30 d. */
   retention?: Duration;
 }
 
@@ -82,7 +82,7 @@ export function parseOptions(options: unknown, env: Readonly<Record<string, stri
       ...(host_port !== undefined && { host_port }),
       ...(api_url !== undefined && { api_url }),
       tls_config: { tls_strategy: tls, cert_file: certFile, key_file: keyFile, ca_file: caFile, server_name: serverName },
-      // Also when there is none, so that nothing of the environment is read again.
+      // An empty namespace is given too, so that the SDK does not read it from the environment.
       namespace: namespace === undefined ? "" : `${namespace.replace(/_$/, "")}_`,
     }),
     where: client ? clientOf(client).config.host_port : (host_port ?? "where its token says"),
@@ -91,12 +91,12 @@ export function parseOptions(options: unknown, env: Readonly<Record<string, stri
   };
 }
 
-/** The SDK's type asks for what it fills in. */
+/** The SDK's type requires options that the SDK fills in itself. */
 function optionsOfSdk(given: object): HatchetSettings["config"] {
   return given;
 }
 
-/** The schema says no more than that it is an object. */
+/** The schema only checks that it is an object. */
 function clientOf(given: object): HatchetClient {
   return given as HatchetClient;
 }
@@ -110,7 +110,7 @@ function parseUrl(given: string): Record<string, string> {
   try {
     url = new URL(given);
   } catch {
-    // Said below.
+    // The error is thrown below.
   }
   if (url?.protocol !== "hatchet:" || url.host === "") {
     throw new ConfigurationError(
@@ -121,7 +121,7 @@ function parseUrl(given: string): Record<string, string> {
   return { ...Object.fromEntries(url.searchParams), hostPort: url.host };
 }
 
-/** What a token says of its server. @throws ConfigurationError */
+/** The server's addresses in a token. @throws ConfigurationError */
 function addressesOf(token: string | undefined): { readonly hostPort?: string; readonly apiUrl?: string } {
   if (token === undefined) return {};
   try {

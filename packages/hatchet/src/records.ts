@@ -8,27 +8,27 @@ import { CANCELLED, outcomeOf } from "./mapping.ts";
 import { readNotes } from "./notes.ts";
 import { readMeta, type Meta, type Note, type ReadNote } from "./wire.ts";
 
-/** A run, as Hatchet's own tables have it at this moment. */
+/** A run, as Hatchet's own tables have it now. */
 export interface Details {
   readonly id: string;
   readonly meta: Meta;
   readonly status: "QUEUED" | "RUNNING" | "COMPLETED" | "FAILED" | "CANCELLED";
   readonly done: boolean;
-  /** A worker has it, or it was left to the engine. When that is false a worker may have had it before. */
+  /** Whether a worker has the run, or it was left to the engine. If false, a worker may still have had it before. */
   readonly begun: boolean;
   readonly output?: unknown;
   readonly error?: string;
 }
 
-/** A run that was accepted a moment ago may not be found at once: by others than its submitter it is looked for so often. */
+/** How often a run is looked for by a process that did not submit it: it may not be found at once after it was accepted. */
 const LOOKS_AGAIN_MS = [50, 200, 500] as const;
 const LOOKS_ON_MS = 1_000;
-/** How long after a cancellation its worker may say something else: of a run that it held, and of one that it was about to be given. */
+/** How long after a cancellation a worker may report another outcome: for a run that it held, and for one that it was about to get. */
 export const HEARS_MS = 2_000;
 const STARTS_MS = 300;
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
-/** Undefined for unknown ids. */
+/** Reads a run; undefined for unknown ids. */
 export async function detailsOf(client: HatchetClient, id: string, accepted: Accepted): Promise<Details | undefined> {
   if (!UUID.test(id)) return undefined;
   for (let looks = 0; ; looks++) {
@@ -45,7 +45,7 @@ async function look(client: HatchetClient, id: string): Promise<Details | undefi
     const { status, done, isEvicted, additionalMetadata, taskRuns } = await client.runs.getDetails(id);
     const [[name, task] = ["", undefined]] = Object.entries(taskRuns);
     const { meta } = readMeta(additionalMetadata, name);
-    // Backends of other namespaces have their runs to themselves. Where one was started from Hatchet's side it says nothing of it.
+    // Backends of another namespace do not see this run. A run that was started from Hatchet's side has no namespace.
     if (meta.submittedAtMs > 0 && (meta.namespace ?? "") !== (client.config.namespace ?? "")) return undefined;
     return {
       id,
@@ -62,10 +62,10 @@ async function look(client: HatchetClient, id: string): Promise<Details | undefi
   }
 }
 
-/** Answers with what the worker has said of a run that has ended; undefined when it has said nothing. */
+/** Returns the outcome that a worker reported for an ended run; undefined when it reported none. */
 export type WorkersEnd = (id: string) => Promise<Completion | undefined>;
 
-/** Undefined for unknown ids and past the retention. */
+/** Reads a record; undefined for unknown ids and past the retention. */
 export async function readRecord(
   client: HatchetClient,
   id: string,
@@ -95,7 +95,7 @@ async function settledRecord(client: HatchetClient, details: Details, workersEnd
       ...(progress !== undefined && { progress }),
     };
   }
-  // The engine has settled it.
+  // The engine itself settled the run.
   const notes = known ?? (await readNotes(client, id));
   const cancel = outcome.status === "cancelled" && notes.find((note) => note.type === "cancel");
   const { startedAtMs, finishedAtMs }: Times = cancel ? { ...cancel, finishedAtMs: cancel.atMs } : await timesOf(client, id);
@@ -114,7 +114,7 @@ async function settledRecord(client: HatchetClient, details: Details, workersEnd
 
 interface End {
   readonly end: Completion;
-  /** Notes that were read for it. */
+  /** The notes that were read for it. */
   readonly known?: readonly ReadNote[];
 }
 
@@ -123,8 +123,8 @@ export function endOf({ status, output, error }: Details): Completion {
 }
 
 /**
- * The engine keeps both ends of a run that is cancelled as it ends, and tells of either. The worker's counts: it may have
- * been told of already, and one that comes later than this waits for it is not sent.
+ * The outcome of a run that was cancelled as it ended: the engine keeps both ends and may report either. The worker's end counts,
+ * because somebody may have been told of it already. A worker does not report one that is later than the time waited for here.
  */
 async function cancelledEnd(client: HatchetClient, id: string, workersEnd: WorkersEnd): Promise<End> {
   const end: Completion = { isFailure: true, errorMessage: CANCELLED };
@@ -164,9 +164,9 @@ async function openRecord(client: HatchetClient, details: Details): Promise<RunR
 }
 
 interface Seen {
-  /** Attempts charged. */
+  /** The number of charged attempts. */
   readonly failed: number;
-  /** Whether it waits for the next one. */
+  /** Whether the run waits for its next attempt. */
   readonly waiting: boolean;
   readonly error?: RunRecord["error"];
   readonly startedAtMs?: number;
@@ -174,7 +174,7 @@ interface Seen {
   readonly parked?: Extract<Note, { type: "parked" }>;
 }
 
-/** Notes that tell nothing of attempts. */
+/** The types of notes that do not concern attempts. */
 const ASIDE: ReadonlySet<Note["type"]> = new Set([
   "progress",
   "left",
@@ -206,7 +206,7 @@ interface Times {
   readonly finishedAtMs?: number;
 }
 
-/** As the engine lists them. */
+/** The times in the engine's list of runs. */
 export async function timesOf(client: HatchetClient, id: string): Promise<Times> {
   try {
     const { data } = await client.api.v1TaskGet(id);
@@ -214,7 +214,7 @@ export async function timesOf(client: HatchetClient, id: string): Promise<Times>
     const [startedAtMs, finishedAtMs] = [at(data.startedAt), at(data.finishedAt)];
     return { ...(startedAtMs > 0 && { startedAtMs }), ...(finishedAtMs > 0 && { finishedAtMs }) };
   } catch (error) {
-    // Its list of runs may lag behind.
+    // That list may lag behind.
     if (isNotFound(error)) return {};
     throw error;
   }

@@ -8,30 +8,30 @@ import { putWorkflow } from "./client.ts";
 import { LEASE } from "./leases.ts";
 import { nativeOf } from "./native.ts";
 
-/** Core decides when an attempt is over; the engine's own limits are set so wide that they never do. */
+/** Core decides when an attempt is over; the engine's own limits are so wide that they are never reached. */
 const NET = "87600h";
 
 /** How often a run may be released. */
 const RELEASES = 1_000_000;
-/** So that it does not come back to a worker that is about to stop. */
+/** The pause before a released run starts again, so that it does not return to a worker that is about to stop. */
 const LEAVES_S = 2;
-/** What an attempt takes. Not one: the engine strips what it thinks to be its default, and means the pool of the workflows then. */
+/** The slots of an attempt. One would not work: the engine drops its supposed default, and then uses the pool of the workflows. */
 export const ATTEMPT_SLOTS = 2;
 
 export type Run = (context: DurableContext<object>) => Promise<object>;
 export type Declaration = BaseWorkflowDeclaration<never, never>;
 
 /**
- * Hatchet's name of a task or workflow, in the characters that it allows. Those with idempotency keys run under a second one: an expression of the
- * registration computes the key, and every run of that name must have one.
+ * Hatchet's name of a task or workflow, in the characters that it allows. Runs with idempotency keys use a second name: an
+ * expression of its registration computes the key, and every run of that name must have one.
  */
 export function hatchetName(name: string, keyed: boolean): string {
   const allowed = name.toLowerCase().replaceAll(/[^a-z0-9.\-_]/g, "-");
-  // The SDK keeps what it reads of a run in an object, by the task's name.
+  // The SDK stores the data of a run in an object, under the task's name.
   return `${allowed === "__proto__" ? "--proto--" : allowed}${keyed ? ".keyed" : ""}`;
 }
 
-/** In the metadata of keyed runs. */
+/** The key in the metadata of keyed runs. */
 export const KEY = "taskBackendKey";
 
 export function keyOf({ name, queue, idempotencyKey }: RunRequest): string | undefined {
@@ -41,7 +41,7 @@ export function keyOf({ name, queue, idempotencyKey }: RunRequest): string | und
     .digest("hex");
 }
 
-/** The same for everybody, so that no registration replaces another. */
+/** Declares a task or workflow: the same for every process, so that no registration changes another. */
 export function declare(
   client: HatchetClient,
   { kind, name, native }: Pick<DefinitionSpec, "kind" | "name" | "native">,
@@ -57,23 +57,23 @@ export function declare(
   } as never);
   workflow.durableTask({
     name: hatchetName(name, false),
-    // What has failed for good says so: these are for runs that were released.
+    // A final failure says so itself: these retries are for released runs.
     retries: RELEASES,
     backoff: { factor: 2, maxSeconds: LEAVES_S },
     executionTimeout: LEASE,
     scheduleTimeout: NET,
-    // Attempts take slots, workflows do not: they have a pool of their own.
+    // Only attempts take slots; workflows have their own pool.
     slotRequests: kind === "task" ? { default: ATTEMPT_SLOTS } : { durable: 1 },
-    // Ours knows what a run has seen when it is left to the engine.
+    // Our own eviction notes what a run has seen when it is left to the engine.
     evictionPolicy: { allowCapacityEviction: false },
-    // The engine looks for them at the task, and nowhere else.
+    // The engine reads them only from the task.
     ...(rateLimits && { rateLimits }),
     fn: (_input: object, context: DurableContext<object>) => run(context),
   } as never);
   return workflow as unknown as Declaration;
 }
 
-/** Registers what is submitted from here, before: runs of unknown names are dropped without a word. */
+/** Registers names before runs are submitted: Hatchet silently drops runs of unknown names. */
 export class Registry {
   readonly #client: HatchetClient;
   readonly #retentionMs: number;
@@ -88,7 +88,7 @@ export class Registry {
     const hatchet = hatchetName(name, keyed);
     let known = this.#known.get(hatchet);
     if (!known) {
-      // Known by name only: what a worker has registered must stay.
+      // If only the name is known, a worker's registration must not be replaced.
       const certain = definition !== undefined || version !== undefined;
       known = certain ? this.#put({ kind, name, native: definition?.native }, keyed) : this.#putIfAbsent(name, keyed);
       known.catch(() => this.#known.delete(hatchet));

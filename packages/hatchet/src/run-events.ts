@@ -7,12 +7,12 @@ import type { HatchetClient } from "@hatchet-dev/typescript-sdk/v1/index.js";
 
 const AGAIN_MS = 500;
 
-/** What a run ended with, each time that it ended, in no order: an output as JSON, or an error. Empty when it was too large. */
+/** The ends of a run in no order, each an output as JSON, or an error. Empty when the output was too large. */
 export type RunEnd = readonly { readonly output?: string | undefined; readonly error?: string | undefined }[];
 
 /**
- * One stream for all waits: the ids of runs go up, the news of their ends come down. After a drop it is opened again, and
- * asked again for all that are still waited for. The SDK's own never ends, and serves one wait a run.
+ * One stream for all waits: the ids of runs are sent up, and the news of their ends comes down. After a drop it is opened again, and
+ * all ids that are still waited for are sent again. The SDK's own stream never ends, and serves one wait per run.
  */
 export class RunEvents {
   readonly #grpc: ReturnType<typeof createGrpcClient<typeof DispatcherDefinition>>;
@@ -36,7 +36,7 @@ export class RunEvents {
     return end;
   }
 
-  /** Those who wait are told the reason. */
+  /** Rejects all waits with the reason. */
   close(reason: Error): void {
     this.#waiters.rejectAll(reason);
     this.#abort.abort();
@@ -48,7 +48,7 @@ export class RunEvents {
     const { signal } = this.#abort;
     while (!signal.aborted) {
       const stream = new AbortController();
-      // The client listens to it for each message.
+      // The client adds a listener for each message.
       setMaxListeners(0, stream.signal);
       const onAbort = (): void => stream.abort();
       signal.addEventListener("abort", onAbort, { once: true });
@@ -59,7 +59,7 @@ export class RunEvents {
           this.#waiters.settle(workflowRunId, results);
         }
       } catch {
-        // Opened again below.
+        // The stream is opened again below.
       } finally {
         stream.abort();
         signal.removeEventListener("abort", onAbort);

@@ -4,12 +4,12 @@ import { BackendUnavailableError, withTimeout } from "@task-backend/core/adapter
 import type { Declaration } from "./registry.ts";
 
 const READY_MS = 8_000;
-/** A server that does not answer holds up nobody who stops. */
+/** The longest wait for a server that does not answer while a worker closes. */
 const CLOSE_MS = 2_000;
 
 type Made = Awaited<ReturnType<HatchetClient["worker"]>>;
 
-/** What we need of the SDK's worker and it does not show. */
+/** The hidden part of the SDK's worker that we need. */
 interface Internals {
   killing: boolean;
   workerId?: string;
@@ -34,8 +34,8 @@ export interface SdkWorkerOptions {
 }
 
 /**
- * One worker of the SDK, from when it is opened until it is closed. Closing takes seconds at most, also while it is still opening and
- * while the server is away, and nothing comes after it: the SDK's own way of stopping waits without bound, and a start under way goes on.
+ * One worker of the SDK, from its opening to its closing. Closing takes seconds at most, even while the worker is still opening or the
+ * server is unreachable, and ends everything: the SDK's own stop has no time limit, and does not end a start that is under way.
  */
 export class SdkWorker {
   readonly #client: HatchetClient;
@@ -51,7 +51,7 @@ export class SdkWorker {
   }
 
   /**
-   * Resolves when the server knows the worker. When that fails, or is given up, nothing of it is left.
+   * Resolves when the server knows the worker. If that fails or is aborted, nothing of the worker is left.
    * @throws BackendUnavailableError
    */
   static async open(client: HatchetClient, options: SdkWorkerOptions, signal: AbortSignal): Promise<SdkWorker> {
@@ -96,7 +96,7 @@ export class SdkWorker {
     ]);
   }
 
-  /** Resolves when the server knows the worker: a listener that comes too late is ended at once. */
+  /** Resolves when the server knows the worker. A listener that comes after the close is ended at once. */
   #onListener(internals: Internals): Promise<void> {
     const { signal } = this.#closing;
     const create = internals.createListener.bind(internals);
@@ -106,7 +106,7 @@ export class SdkWorker {
         const listener = await create();
         this.#listener = listener;
         const connect = listener.getListenClient.bind(listener);
-        // It may be on its way to connect again, after a pause of seconds.
+        // The listener may be about to reconnect, after a pause of seconds.
         listener.getListenClient = async () => {
           const stream = signal.aborted ? undefined : await connect();
           if (!signal.aborted) return stream;
@@ -122,13 +122,13 @@ export class SdkWorker {
     });
   }
 
-  /** Asks the server for nothing more. */
+  /** Tells the server to assign no more runs. */
   async pause(): Promise<void> {
     const id = this.#internals?.workerId;
     if (id !== undefined) await within(CLOSE_MS, this.#client.workers.pause(id));
   }
 
-  /** Once what it ran has been told of, or too late. */
+  /** Closes the worker once the ends of its runs are reported, or the time is over. */
   async close(): Promise<void> {
     const internals = this.#internals;
     if (internals) {
@@ -147,7 +147,7 @@ async function unregister(listener: Listener): Promise<void> {
   await listener.unregister().catch(() => {});
 }
 
-/** Whatever comes of it. */
+/** Waits for the work at most so long, and ignores its outcome. */
 async function within(ms: number, work: Promise<unknown>): Promise<void> {
   const late = new AbortController();
   const ended = work.then(
@@ -158,7 +158,7 @@ async function within(ms: number, work: Promise<unknown>): Promise<void> {
   late.abort();
 }
 
-/** The SDK takes the process's signals as it makes a worker: those are the application's. Nothing else runs between the two looks. */
+/** Removes the signal handlers that the SDK installs when it makes a worker. All this happens before any other code can run. */
 function withoutSignals(make: () => Promise<Made>): Promise<Made> {
   const signals = ["SIGTERM", "SIGINT"] as const;
   const before = signals.map((signal) => process.rawListeners(signal));

@@ -9,22 +9,22 @@ import { detailsOf, endOf, timesOf, type Details } from "./records.ts";
 import { wakeKey, type ReadNote } from "./wire.ts";
 
 /*
- * What is sent to a run. A signal or a cancel is a note of the run, which is kept and read in the order of the server; the event
- * behind it only wakes the run, and holds nothing.
+ * Signals and cancellations of a run. Each is a note of the run, which the server stores and orders. The event that follows it only
+ * wakes the run, and has no content.
  */
 
-/** How long a sender waits for a run that is ending, to learn whether its signal was seen. Shorter than core waits for the call. */
+/** How long a sender waits to learn whether a run that was ending saw its signal. Core's own limit for the call is longer. */
 const ENDS_MS = 8_000;
 const LOOKS_EVERY_MS = 100;
 
-/** Asks a workflow run to look at what was sent to it. */
+/** Makes a workflow run look for new notes. */
 export async function wake(client: HatchetClient, runId: string): Promise<void> {
   await client.events.push(wakeKey(runId), {});
 }
 
 /**
- * Accepted when the run will see it before it ends. The function may be ending: its worker notes that first and looks for signals
- * then, and this writes first and looks for that note then, so that one of the two knows.
+ * Sends a signal; "accepted" means that the run will see it before it ends. The function may be ending: its worker notes the end and
+ * then looks for signals, while the sender writes the signal and then looks for that note, so that one of them sees the other.
  */
 export async function sendSignal(
   client: HatchetClient,
@@ -62,7 +62,7 @@ async function isHeard(
   );
 }
 
-/** Cancels a task at once, and a workflow that has not begun; asks a workflow that has, which may clean up. */
+/** Cancels a task, or a workflow that has not started, at once. A workflow that has started is asked, because it may clean up. */
 export async function cancelRun(client: HatchetClient, runId: string, accepted: Accepted): Promise<"requested" | "settled" | "unknown"> {
   const details = await detailsOf(client, runId, accepted);
   if (!details) return "unknown";
@@ -70,8 +70,8 @@ export async function cancelRun(client: HatchetClient, runId: string, accepted: 
   const early = (details.meta.runAtMs ?? 0) > Date.now();
   const atMs = Date.now();
   const startedAtMs = details.begun && !early ? ((await timesOf(client, runId)).startedAtMs ?? atMs) : undefined;
-  // Before all else: the worker that begins the run looks for it, and what is read of its end follows from it, since what the engine
-  // lists of it may come late, or never.
+  // The note comes first: the worker that starts the run looks for it, and the times of the run's end are taken from it, because the
+  // engine may list them late, or never.
   await putNote(client, runId, "cancel", { type: "cancel", id: randomUUID(), atMs, ...(startedAtMs !== undefined && { startedAtMs }) });
   const isTask = details.meta.kind === "task";
   if (!isTask && beganAs(await readNotes(client, runId, { marksOnly: true })) === "workflow") await wake(client, runId);
@@ -79,7 +79,7 @@ export async function cancelRun(client: HatchetClient, runId: string, accepted: 
   return "requested";
 }
 
-/** What the first worker took it for. */
+/** The kind that the first worker noted. */
 function beganAs(notes: readonly ReadNote[]): "task" | "workflow" | undefined {
   return notes.find((note) => note.type === "began")?.kind;
 }

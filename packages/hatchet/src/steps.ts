@@ -7,11 +7,11 @@ import { hatchetName, KEY, type Registry } from "./registry.ts";
 import { cancelRun } from "./sent.ts";
 import { isObject, META, toInput, toMeta, toPriority, type Meta } from "./wire.ts";
 
-/** Where Hatchet keeps a child's parent. */
+/** The key of the metadata in which Hatchet keeps a child's parent. */
 const PARENT = "hatchet__parent_workflow_run_id";
 const MAX_LISTED = 1_000;
 
-/** What a workflow's run has started and is unsettled: child runs in its log, by the numbers of their commands. */
+/** The unsettled steps of a workflow's run: child runs in its log, by the numbers of their commands. */
 export class Steps {
   readonly #client: HatchetClient;
   readonly #registry: Registry;
@@ -25,14 +25,14 @@ export class Steps {
     this.#log = log;
   }
 
-  /** @param atMs the same in each invocation, like all that goes into the log */
+  /** @param atMs must be the same in each invocation, like everything in the log */
   async start(n: number, run: RunRequest, atMs: number): Promise<Spawned> {
     await this.#registry.ensure(run, false);
     const meta: Meta = { ...toMeta(run, this.#client.config.namespace ?? ""), submittedAtMs: atMs };
     const child: Child = {
       name: hatchetName(run.name, false),
       input: toInput(run),
-      // A child gets all of its parent's metadata that it does not set itself.
+      // A child inherits all metadata of its parent that it does not set itself.
       metadata: { [META]: JSON.stringify(meta), [KEY]: "" },
       priority: toPriority(run.priority),
       labels: Object.fromEntries(labelsOf(run).map((label) => [label, { intValue: 1, required: true as const }])),
@@ -56,7 +56,7 @@ export class Steps {
     await Promise.all([...this.#unsettled.keys()].map((n) => this.cancel(n)));
   }
 
-  /** Cancels what earlier invocations have started, as far as the server lists it: for a run that ends before it has come to it again. */
+  /** Cancels the steps of earlier invocations that the server lists: for a run that ends before it has replayed them. */
   async cancelEarlier(parentId: string): Promise<void> {
     const { rows } = await this.#client.runs.list({
       additionalMetadata: { [PARENT]: parentId },
@@ -66,7 +66,7 @@ export class Steps {
       since: new Date(0),
       limit: MAX_LISTED,
     });
-    // Looked at once more: a filter that a server does not know gives everything.
+    // The rows are filtered again, because a server that does not know the filter returns all runs.
     const children = rows.filter(({ additionalMetadata }) => isObject(additionalMetadata) && additionalMetadata[PARENT] === parentId);
     await Promise.all(children.map(({ taskExternalId }) => cancelRun(this.#client, taskExternalId, this.#accepted)));
   }

@@ -11,16 +11,16 @@ import { hatchetName, KEY, keyOf, type Registry } from "./registry.ts";
 import type { Waits } from "./waits.ts";
 import { META, toInput, toMeta, toPriority } from "./wire.ts";
 
-/** How many starts are under way at a time, of many submitted together. */
+/** The number of starts under way at a time when many runs are submitted together. */
 const SUBMIT_LANES = 50;
-/** The server queues no keyed run: it starts it at once, in one of few slots that all its clients share, or refuses it. */
+/** The number of keyed starts at a time. The server does not queue them: it has few slots for them, and refuses when all are taken. */
 const KEYED_LANES = 8;
-/** A start that gave way to others comes back, and each time later. Less together than core waits for a call. */
+/** The pauses before a start is tried again grow to the maximum. Together they are shorter than core's limit for a call. */
 const AGAIN_FIRST_MS = 50;
 const AGAIN_MAX_MS = 1_600;
 const AGAIN_FOR_MS = 8_000;
 
-/** What is submitted from here. */
+/** The submissions of this backend. */
 export class Submissions {
   readonly #client: HatchetClient;
   readonly #registry: Registry;
@@ -28,7 +28,7 @@ export class Submissions {
   readonly #waits: Waits;
   readonly #where: string;
   readonly #keyed = new Lanes(KEYED_LANES);
-  /** Keyed runs that are being started from here: of many calls with one key, the first asks the server. */
+  /** Keyed runs that are being started here: of several calls with one key, only the first asks the server. */
   readonly #starting = new Map<string, Promise<string>>();
 
   constructor(client: HatchetClient, registry: Registry, accepted: Accepted, waits: Waits, where: string) {
@@ -39,7 +39,7 @@ export class Submissions {
     this.#where = where;
   }
 
-  /** Per item. @throws BackendUnavailableError when that holds for all of them */
+  /** Submits runs, each with its own outcome. @throws BackendUnavailableError when all of them fail with it */
   async submit(runs: readonly RunRequest[]): Promise<readonly SubmitOutcome[]> {
     const outcomes = await mapInLanes(runs, SUBMIT_LANES, (run) =>
       this.#submit(run, "").catch((error: unknown) => ({ error: toUnavailable(error, this.#where) })),
@@ -50,7 +50,7 @@ export class Submissions {
     return outcomes;
   }
 
-  /** @param after the run whose key it follows: past the retention that was asked for the key is free again */
+  /** @param after the run that had the key before: after the configured retention the key is free again */
   async #submit(request: RunRequest, after: string): Promise<SubmitOutcome> {
     refuseNativeOfSubmission(request);
     const key = keyOf(request);
@@ -87,7 +87,7 @@ export class Submissions {
   }
 }
 
-/** Two of one key, or of a new name, at the same moment: one transaction gives way. More keyed ones than the server has slots for: all but those. */
+/** Retries a start whose transaction was rolled back, because another used the key or new name, or that found no free slot. */
 async function again<T>(start: () => Promise<T>): Promise<T> {
   const lateMs = performance.now() + AGAIN_FOR_MS;
   for (let waitMs = AGAIN_FIRST_MS; ; waitMs = Math.min(2 * waitMs, AGAIN_MAX_MS)) {
@@ -95,7 +95,7 @@ async function again<T>(start: () => Promise<T>): Promise<T> {
       return await start();
     } catch (error) {
       if (!(isInternal(error) || isBusy(error)) || performance.now() + waitMs > lateMs) throw error;
-      // Those that collide must not come back at the same moment.
+      // Starts that collided must not be retried at the same moment.
       await pause(waitMs * (0.5 + Math.random()));
     }
   }

@@ -8,19 +8,19 @@ import { putNote, readNotes } from "./notes.ts";
 import { HEARS_MS } from "./records.ts";
 import { fromInput, readMeta, toThrown, type Meta, type Note, type Returned } from "./wire.ts";
 
-/** A shorter wait keeps its place in the worker: releasing the run and having it started again takes longer. */
+/** A run with a shorter wait keeps its slot: to release and restart it takes longer. */
 const STAYS_MS = 1_000;
 
-/** An attempt that took longer asks whether it was cancelled. Half of what readers wait for its word. */
+/** An attempt that took longer than this asks whether it was cancelled. It is half of the time that readers wait for its report. */
 const ASKS_MS = HEARS_MS / 2;
 
-/** In the log of a task: why it was not over when the attempt was. */
+/** An entry in the log of a task: why it went on after an attempt. */
 interface Pause {
   readonly kind: "pause";
-  /** Attempts that failed so far, and all that ended, also those that were released. */
+  /** The number of failed attempts so far. `ended` counts all attempts that ended, released ones included. */
   readonly failed: number;
   readonly ended: number;
-  /** The run was not due at its first start, which was none therefore. */
+  /** The run was not due at its first start, so that this start was no attempt. */
   readonly delayed?: true;
   readonly delayMs: number;
   readonly dueAtMs: number;
@@ -31,7 +31,7 @@ interface Pause {
 
 /**
  * The attempts of tasks. A run is a durable task: its log holds an entry for each attempt that failed or was released,
- * and a sleep behind it. A run whose first attempt succeeds writes none.
+ * followed by a sleep. A run whose first attempt succeeds writes none.
  */
 export class Tasks {
   readonly #runtime: WorkerRuntime;
@@ -47,12 +47,12 @@ export class Tasks {
     this.#client = client;
   }
 
-  /** What runs is aborted and released. */
+  /** Aborts the running attempts, which are then released. */
   abortAll(reason: AbortReason): void {
     for (const interruption of this.#running) interruption.abort(reason);
   }
 
-  /** Takes no more, and resolves when what runs is over, or released. */
+  /** Takes no more runs; resolves when the running ones are over or released. */
   async drain(): Promise<void> {
     this.#draining = true;
     this.#leave();
@@ -73,14 +73,14 @@ export class Tasks {
   async #attempts(meta: Meta, context: DurableContext<object>): Promise<Returned> {
     const log = new DurableLog(context);
     const runId = context.taskRunExternalId();
-    // Whoever submitted it knew its name only: those who send something must know that it is no workflow.
+    // The run was submitted by name only: senders of signals must learn that it is no workflow.
     if (meta.kind === undefined) await putNote(this.#client, runId, "begins", { type: "began", kind: "task" });
     let last = await this.#replay(log, meta);
     const lost = log.invocation === 1 ? 0 : await this.#lost(last, runId);
     for (;;) {
       const attempt = last.failed + lost + 1;
       const startedAtMs = last.startedAtMs ?? Date.now();
-      // Of the first there is always a first start; of a lost one nothing else would tell.
+      // The first start needs no note, because there always is one; the loss of a later start is only visible from its note.
       if (log.invocation > 1 || last.ended > 0)
         await putNote(this.#client, runId, `attempt ${attempt} starts`, { type: "started", attempt });
       const { decision, progress = last.progress } = await this.#attempt(context, meta, attempt, last.error);
@@ -142,7 +142,7 @@ export class Tasks {
           this.#note(context.taskRunExternalId(), line, { type: "progress", value });
         },
       });
-      // The engine has settled it, or given it to another.
+      // The engine has settled the run, or given it to another worker.
       if (signal.aborted || (performance.now() - beganMs > ASKS_MS && (await this.#isSettled(context))))
         throw new TaskRunTerminatedError("cancelled");
       return { decision, ...(progress !== undefined && { progress }) };
@@ -152,7 +152,7 @@ export class Tasks {
     }
   }
 
-  /** The news that a run is cancelled may be lost with a connection, or come to a process that was frozen after all else. */
+  /** Whether the run has ended: the news of a cancellation may be lost with a connection, or reach a frozen process too late. */
   async #isSettled(context: DurableContext<object>): Promise<boolean> {
     try {
       return (await this.#client.runs.getDetails(context.workflowRunId())).done;
@@ -161,18 +161,18 @@ export class Tasks {
     }
   }
 
-  /** Starts that nothing was heard of again. */
+  /** The number of starts that were lost with their worker. */
   async #lost({ ended, delayed }: Pause, runId: string): Promise<number> {
     const starts = (await readNotes(this.#client, runId)).filter(({ type }) => type === "started").length;
     return Math.max(starts + (delayed ? 0 : 1) - ended, 0);
   }
 
-  /** For those who look meanwhile: not waited for. */
+  /** Writes a note for those who read the run meanwhile, and does not wait for it. */
   #note(runId: string, line: string, note: Note): void {
     void putNote(this.#client, runId, line, note).catch(() => {});
   }
 
-  /** Of earlier invocations. */
+  /** Replays the log of earlier invocations. */
   async #replay(log: DurableLog, { runAtMs }: Meta): Promise<Pause> {
     let last: Pause = { kind: "pause", failed: 0, ended: 0, delayMs: 0, dueAtMs: 0 };
     if (runAtMs !== undefined) {

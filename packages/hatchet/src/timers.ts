@@ -4,7 +4,7 @@ interface Timer {
   readonly dueMs: number;
 }
 
-/** The deadlines of a workflow's run that have neither fired nor been withdrawn. */
+/** The timers of a workflow's run that have neither fired nor been cancelled. */
 export class Timers {
   readonly #dueMs = new Map<number, number>();
 
@@ -20,17 +20,17 @@ export class Timers {
     this.#dueMs.delete(n);
   }
 
-  /** Whether one is due by then. */
+  /** Whether a timer is due at the given time. */
   isDue(untilMs: number): boolean {
     return [...this.#dueMs.values()].some((dueMs) => dueMs <= untilMs);
   }
 
-  /** The next one. */
+  /** The due time of the next timer. */
   nextMs(): number | undefined {
     return this.#dueMs.size === 0 ? undefined : Math.min(...this.#dueMs.values());
   }
 
-  /** Takes those that are due by then, in the order of their times. */
+  /** Removes and returns the timers that are due at the given time, in order. */
   takeDue(untilMs: number): readonly Timer[] {
     const due = [...this.#dueMs].flatMap(([n, dueMs]) => (dueMs <= untilMs ? [{ n, dueMs }] : []));
     for (const { n } of due) this.#dueMs.delete(n);

@@ -8,16 +8,16 @@ import { CANCELLED, outcomeOf } from "./mapping.ts";
 import { readRecord } from "./records.ts";
 import { RunEvents, type RunEnd } from "./run-events.ts";
 
-/** So soon after a run was submitted here, the news of its end is waited for before it is read. */
+/** For this long after a run was submitted here, a wait expects the news of its end before it reads the run. */
 const FRESH_MS = 100;
 const AWAY_MS = 500;
-/** The news of an end may come before it can be read. */
+/** The first pause before a run is read again: the news of its end may come before the record. */
 const SETTLES_MS = 20;
-/** The stream tells of ends, not of records that the server has deleted meanwhile. */
+/** How often a wait reads its run: the stream reports ends, and not records that the server has deleted. */
 const LOOKS_EVERY_MS = 60_000;
-/** A reason that is there already: the default one is an exception that is made each time. */
+/** A ready-made reason: the default one is a new exception each time. */
 const OVER = new Error("The wait is over.");
-/** The stream of ends looks once a second for what it was not told of. */
+/** How long the stream may take to report an end: it looks once a second for ends that it missed. */
 const TELLS_MS = 5_000;
 
 export interface WaitsOptions {
@@ -25,7 +25,7 @@ export interface WaitsOptions {
   readonly retentionMs: number;
 }
 
-/** All waits of a backend follow the one stream of ends, which carries the outputs. */
+/** All waits of a backend follow one stream of ends, which carries the outputs. */
 export class Waits {
   readonly #client: HatchetClient;
   readonly #accepted: Accepted;
@@ -40,7 +40,7 @@ export class Waits {
     this.#events = new RunEvents(client);
   }
 
-  /** Undefined for what is no run, and when its record has ended: what the server deletes it tells nobody of. */
+  /** Waits for a run; undefined when there is none, and when its record has been deleted, which the server does not report. */
   async wait(id: string, signal: AbortSignal | undefined): Promise<Settlement | undefined> {
     const over = new AbortController();
     const given = signal ? AbortSignal.any([signal, over.signal]) : over.signal;
@@ -53,7 +53,7 @@ export class Waits {
 
   async #wait(id: string, signal: AbortSignal): Promise<Settlement | undefined> {
     const { where } = this.#options;
-    // The stream tells of what ends from now on.
+    // The stream reports ends from now on.
     const ended = this.#end(id, signal);
     ended.catch(() => {});
     const fresh = this.#accepted.within(FRESH_MS, id);
@@ -66,7 +66,7 @@ export class Waits {
       } catch (error) {
         if (this.#closed) throw this.#closed;
         if (signal.aborted || !(isAway(error) || isInternal(error))) throw toUnavailable(error, where);
-        // A wait goes on when the server does.
+        // A wait goes on while the server is unreachable.
         await Promise.race([pause(AWAY_MS), ended]);
         continue;
       }
@@ -81,12 +81,12 @@ export class Waits {
     }
   }
 
-  /** Undefined for unknown ids and past the retention. */
+  /** Reads a record; undefined for unknown ids and past the retention. */
   read(id: string): Promise<RunRecord | undefined> {
     return readRecord(this.#client, id, this.#accepted, this.#options.retentionMs, this.#workersEnd);
   }
 
-  /** The stream tells of all ends of a run, also when it has long ended: within about a second. */
+  /** The end that a worker reported: within about a second the stream reports all ends of a run, even old ones. */
   readonly #workersEnd = async (id: string): Promise<Completion | undefined> => {
     const late = new AbortController();
     const ended = this.#end(id, late.signal).catch(() => undefined);
@@ -105,7 +105,7 @@ export class Waits {
   }
 }
 
-/** Undefined where the news does not tell everything: the engine has settled the run, or the output was too large for the stream. */
+/** The settlement in the news of an end; undefined if it is incomplete: the engine settled the run, or the output was too large. */
 function settlementOf(id: string, name: string, end: RunEnd | undefined): Settlement | undefined {
   const completion = completionOf(end);
   if (!completion) return undefined;
@@ -113,12 +113,12 @@ function settlementOf(id: string, name: string, end: RunEnd | undefined): Settle
   return settled && { id, name, ...outcome };
 }
 
-/** A run that is cancelled as it ends has two ends: the worker's counts. */
+/** The end that counts: a run that is cancelled as it ends has two, and the worker's goes first. */
 function completionOf(end: RunEnd | undefined): Completion | undefined {
   return toCompletion(end?.find(isWorkers) ?? end?.[0]);
 }
 
-/** The stream has no words for a run that was cancelled. */
+/** Whether a worker reported this end: for a cancelled run the stream has no text. */
 const isWorkers = ({ output, error = "" }: RunEnd[number]): boolean => output !== undefined || error !== "";
 
 function toCompletion({ output, error }: RunEnd[number] = {}): Completion | undefined {
@@ -126,7 +126,7 @@ function toCompletion({ output, error }: RunEnd[number] = {}): Completion | unde
   return error === undefined ? undefined : { isFailure: true, errorMessage: error || CANCELLED };
 }
 
-/** What others return need not be JSON. */
+/** The output of other programs need not be JSON. */
 function parsed(output: string): Json {
   try {
     return JSON.parse(output) as Json;

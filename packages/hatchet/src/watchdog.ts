@@ -7,10 +7,10 @@ import { wake } from "./sent.ts";
 import { readMeta } from "./wire.ts";
 
 const LOOKS_EVERY_MS = 10_000;
-/** Runs that are younger are not looked at: most are over before. */
+/** Younger runs are not looked at: most of them end before. */
 const OLD_MS = 30_000;
 
-/** Brings back runs that the engine has stopped serving: what they waited for happened while they were left to it. */
+/** Restarts runs that the engine has forgotten: their waits completed while they were left to it. */
 export class Watchdog {
   readonly #client: HatchetClient;
   readonly #names: readonly string[];
@@ -27,7 +27,7 @@ export class Watchdog {
     this.#intervals = new Intervals(log);
   }
 
-  /** The first look is at once. */
+  /** Looks at once, and then at intervals. */
   start(): void {
     const look = (): Promise<void> => this.#look();
     this.#intervals.every(LOOKS_EVERY_MS, "look for runs that Hatchet has forgotten", look);
@@ -46,7 +46,7 @@ export class Watchdog {
       statuses: ["RUNNING"] as never,
       onlyTasks: true,
       includePayloads: false,
-      // Without it the SDK asks for the last hour only.
+      // Without `since` the SDK lists only the last hour.
       since: new Date(0),
       until: new Date(Date.now() - OLD_MS),
       limit: 50,
@@ -54,7 +54,7 @@ export class Watchdog {
     for (const { taskExternalId } of rows) await this.#bringBack(taskExternalId);
   }
 
-  /** Hatchet keeps what no worker knows waiting: here is where people hear of it. */
+  /** Warns of runs that no worker knows: Hatchet itself only keeps them waiting. */
   async #warnOfUnknown(): Promise<void> {
     const { rows } = await this.#client.runs.list({
       statuses: ["QUEUED"] as never,
@@ -78,7 +78,7 @@ export class Watchdog {
     const left = notes.findLast((note) => note.type === "left");
     if (!left) return;
     if ((await countHappened(this.#client, runId)) > left.known) await this.#client.runs.restoreTask(runId);
-    // The event behind it was lost, as in a crash of the server.
+    // The event of this note was lost, for example in a crash of the server.
     else if (notes.some((note) => (note.type === "signal" || note.type === "cancel") && note.seenAtMs > left.seenAtMs))
       await wake(this.#client, runId);
   }

@@ -11,25 +11,25 @@ import {
 import { z } from "zod";
 
 /*
- * What travels through Hatchet beside inputs and outputs.
+ * The data that travels through Hatchet beside inputs and outputs.
  */
 
-/** In the additional metadata of a run, under `taskBackend`. */
+/** The data in a run's additional metadata, under `taskBackend`. */
 export interface Meta {
-  /** What the submitter knew. Absent by name only. */
+  /** The kind, as the submitter knew it. Absent if submitted by name only. */
   readonly kind?: "task" | "workflow" | undefined;
-  /** As it is written: Hatchet's own names are in lower case. */
+  /** The name in its original spelling: Hatchet's own names are in lower case. */
   readonly name: string;
   readonly queue: string;
   readonly version?: string | undefined;
   readonly headers?: Headers | undefined;
-  /** Hatchet knows three levels of the five. Absent: normal. */
+  /** The original priority: Hatchet has only three levels. Absent: normal. */
   readonly priority?: Priority | undefined;
   readonly submittedAtMs: number;
   readonly runAtMs?: number | undefined;
-  /** The input was no object, which is all that Hatchet takes. */
+  /** The input was not an object, so it was wrapped in one: Hatchet accepts only objects. */
   readonly wrapped?: true | undefined;
-  /** Of the backend that submitted it: backends of other namespaces do not see it. */
+  /** The namespace of the submitting backend: backends of other namespaces do not see the run. */
   readonly namespace?: string | undefined;
 }
 
@@ -63,13 +63,13 @@ export function toMeta({ kind, definition, name, queue, version, headers, priori
   };
 }
 
-/** What a run says of itself, and whether that could be read. */
+/** The metadata of a run, and the error if it could not be read. */
 export interface ReadMeta {
   readonly meta: Meta;
   readonly damage?: Error;
 }
 
-/** Of a run that others started, what can be known. Never throws: one damaged run must not hold up the others. */
+/** Reads a run's metadata; of a run that others started, as much as is known. Never throws: a damaged run must not block others. */
 export function readMeta(metadata: unknown, name: string): ReadMeta {
   const unknown: Meta = { name, queue: "default", submittedAtMs: 0 };
   const text = isObject(metadata) ? metadata[META] : undefined;
@@ -94,8 +94,8 @@ export function fromInput(input: unknown, { wrapped }: Meta): Json {
 }
 
 /**
- * With the keys of its objects in an order of ours. Hatchet brings a payload as it was sent while it is fresh, and as `jsonb` orders it
- * when it comes from its tables: a workflow that is run again must see what it saw.
+ * Sorts the keys of all objects. Hatchet returns a fresh payload as it was sent, and a stored one in the order of `jsonb`, but a
+ * replayed workflow must see the same order as before.
  */
 export function sorted<T extends Json>(value: T): T {
   if (typeof value !== "object" || value === null) return value;
@@ -104,18 +104,18 @@ export function sorted<T extends Json>(value: T): T {
   return Object.fromEntries(entries.map(([key, inner]) => [key, sorted(inner)])) as T;
 }
 
-/** Hatchet knows three levels. */
+/** Hatchet's priority, of three levels. */
 export function toPriority(priority: Priority): 1 | 2 | 3 {
   return priority === "low" ? 1 : priority === "normal" ? 2 : 3;
 }
 
-/** What a run returns: the output, and what Hatchet has no field for. */
+/** The facts about a settled run that Hatchet has no field for. */
 export interface Settled {
   readonly attempts: number;
   readonly startedAtMs: number;
   readonly finishedAtMs: number;
   readonly progress?: Json;
-  /** Signals that a workflow has seen shortly before its end, by their ids. Who has sent one meanwhile looks for it here. */
+  /** The ids of signals that a workflow saw shortly before its end. A sender looks for its signal here. */
   readonly heard?: readonly string[];
 }
 
@@ -124,7 +124,7 @@ export interface Returned {
   readonly taskBackend: Settled;
 }
 
-/** In the stack of the error that a run throws at the end, after its own. */
+/** The data that a failed run's error carries at the end of its stack. */
 export interface Thrown extends Settled {
   readonly status: RunStatus;
   readonly error: ErrorRecord;
@@ -132,7 +132,7 @@ export interface Thrown extends Settled {
 
 const MARK = "\n@task-backend ";
 
-/** What the SDK sends of it: message and stack, and that it is final. */
+/** An error whose message and stack the SDK sends, marked as final. */
 export function toThrown(thrown: Thrown): Error {
   const { stack, ...error } = thrown.error;
   const failure = new NonRetryableError(error.message);
@@ -141,14 +141,14 @@ export function toThrown(thrown: Thrown): Error {
   return failure;
 }
 
-/** Of the text that Hatchet keeps as a run's error. */
+/** Reads the text that Hatchet keeps as a run's error. */
 export function fromThrown(text: string): Thrown | { readonly message: string } {
   let message = text;
   let stack = "";
   try {
     ({ message = text, stack = "" } = JSON.parse(text) as { message?: string; stack?: string });
   } catch {
-    // Not of the SDK.
+    // The text is not from the SDK.
   }
   const at = stack.lastIndexOf(MARK);
   if (at === -1) return { message };
@@ -156,14 +156,14 @@ export function fromThrown(text: string): Thrown | { readonly message: string } 
     const thrown = JSON.parse(stack.slice(at + MARK.length)) as Thrown;
     return { ...thrown, error: { ...thrown.error, stack: stack.slice(0, at) } };
   } catch {
-    // Cut off, or written by something else.
+    // The text was cut off, or another program wrote it.
     return { message };
   }
 }
 
 /**
- * In the metadata of a run's log lines, under `taskBackend`: what others write for a run, and what others may read while it
- * goes on. The server keeps them in the order in which they came, and whoever reads afterwards sees them.
+ * A note in the metadata of a run's log lines, under `taskBackend`: others write notes for a run, and read notes of it while it
+ * runs. The server keeps them in the order in which they came, and each later reader sees them.
  */
 export type Note =
   | {
@@ -175,28 +175,28 @@ export type Note =
   | { readonly type: "released"; readonly attempt: number }
   | { readonly type: "started"; readonly attempt: number }
   | { readonly type: "progress"; readonly value: Json }
-  /** It was left to the engine, with so much of what it waits for seen. */
+  /** The run was left to the engine; `known` is the number of completed waits that it had seen. */
   | { readonly type: "left"; readonly known: number }
-  /** A worker has taken it for what it is. For a workflow the first one says which version it is from now on. */
+  /** A worker has started the run as this kind. A workflow keeps the version of its first such note. */
   | { readonly type: "began"; readonly kind: "task" | "workflow"; readonly version?: string }
   /** The workflow's function has ended, and its worker looks for signals once more. */
   | { readonly type: "ending" }
-  /** It has found some. */
+  /** The worker found signals, and the function goes on. */
   | { readonly type: "goes-on" }
   | { readonly type: "parked"; readonly error?: ErrorRecord }
   | { readonly type: "signal"; readonly id: string; readonly name: string; readonly payload: Json; readonly dedupeId?: string }
-  /** When a task's attempt had begun is there if one had. */
+  /** `startedAtMs` is the start of a task's attempt, if there was one. */
   | { readonly type: "cancel"; readonly id: string; readonly atMs: number; readonly startedAtMs?: number }
-  /** The worker has heard that it is cancelled: nothing else will come of it. */
+  /** The worker knows that the run is cancelled: it will report no other outcome. */
   | { readonly type: "aborted" }
-  /** The server did not answer what was written as the n-th entry of the run's durable log. */
+  /** The server did not acknowledge the n-th entry of the run's durable log. */
   | { readonly type: "unanswered"; readonly at: number }
   | { readonly type: "resumed" };
 
-/** A note, with when it came by the server's clock. */
+/** A note, with its time by the server's clock. */
 export type ReadNote = Note & { readonly seenAtMs: number };
 
-/** What was sent to a workflow. */
+/** A signal or a cancellation of a workflow. */
 export type Sent = Extract<Note, { type: "signal" | "cancel" }> & { readonly seenAtMs: number };
 
 /** The key of the events that wake a workflow. */

@@ -18,13 +18,13 @@ import { Tasks } from "./tasks.ts";
 import { Watchdog } from "./watchdog.ts";
 import { Workflows } from "./workflows.ts";
 
-/** Workflows wait most of the time, and take no slot of the tasks. */
+/** Workflows mostly wait, and take no slot of the tasks. */
 const WORKFLOW_SLOTS = 1_000;
 const RESTART_MS = 1_000;
-/** After their grace attempts are aborted, and so long they may take to be released. */
+/** After the grace period attempts are aborted; this is how long their release may take. */
 const RELEASES_MS = 5_000;
 
-/** One Hatchet worker for all its queues, which are labels of it. */
+/** One Hatchet worker for all its queues, which are its labels. */
 export class HatchetWorker implements WorkerHandle {
   readonly #client: HatchetClient;
   readonly #options: SdkWorkerOptions;
@@ -86,7 +86,7 @@ export class HatchetWorker implements WorkerHandle {
     );
   }
 
-  /** The SDK gives up after some minutes without the server: then another worker takes its place, one at a time. */
+  /** Serves until the stop. The SDK gives up after some minutes without the server; then one worker at a time is tried in its place. */
   async #serve(first: SdkWorker): Promise<void> {
     const { signal } = this.#stopping;
     let worker: SdkWorker | undefined = first;
@@ -131,7 +131,7 @@ export class HatchetWorker implements WorkerHandle {
   async #finishStopping(): Promise<void> {
     this.#watchdog.stop();
     const paused = this.#worker?.pause();
-    // Their attempts write to their logs until they are over: the connection ends last.
+    // The attempts write to their logs until they are over, so the connection ends last.
     await Promise.race([Promise.all([paused, this.#tasks.drain(), this.#workflows.leave()]), this.#forced]);
     clearTimeout(this.#forceTimer);
     this.#leases.stop();
@@ -162,7 +162,7 @@ function aborted(signal: AbortSignal): Promise<undefined> {
   });
 }
 
-/** One of each name: a workflow's versions share it. */
+/** One definition per name: the versions of a workflow share it. */
 function distinct(definitions: readonly DefinitionSpec[]): Map<string, DefinitionSpec> {
   const byName = new Map<string, DefinitionSpec>();
   for (const definition of definitions) {

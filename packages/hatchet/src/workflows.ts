@@ -10,7 +10,7 @@ import { putNote } from "./notes.ts";
 import type { Registry } from "./registry.ts";
 import { readMeta, type Returned } from "./wire.ts";
 
-/** How long a worker that stops takes to release its runs. */
+/** How long a stopping worker waits for the release of its runs. */
 const LEAVE_MS = 5_000;
 
 /** The workflows of a worker. */
@@ -19,7 +19,7 @@ export class Workflows {
   readonly #client: HatchetClient;
   readonly #registry: Registry;
   readonly #live = new Map<Driver, Promise<unknown>>();
-  /** By the ids that core knows them by. */
+  /** The drivers by core's ids of their runs. */
   readonly #byId = new Map<string, Driver>();
   #isLeaving = false;
   #leave = (): void => {};
@@ -32,7 +32,7 @@ export class Workflows {
     runtime.onStray((id) => this.#byId.get(id)?.nudge());
   }
 
-  /** @param version of the definition that this worker has */
+  /** @param version the version that this worker has */
   async run(name: string, version: string | undefined, context: DurableContext<object>): Promise<Returned> {
     const id = context.workflowRunId();
     const { meta, damage } = readMeta(context.additionalMetadata(), name);
@@ -41,7 +41,7 @@ export class Workflows {
     const running = orGiveUp(this.#client, driver.id, meta.name, () => this.#drive(driver));
     this.#live.set(driver, running);
     this.#byId.set(id, driver);
-    // One that came as the worker was about to stop.
+    // The run came when the worker was about to stop.
     if (this.#isLeaving) driver.leave("the worker stops");
     try {
       return await running;
@@ -68,18 +68,18 @@ export class Workflows {
     }
   }
 
-  /** Releases a run that only other code can go on with, after a while. */
+  /** Releases, after a while, a run that only other code can continue. */
   async #park(driver: Driver, { error, delayMs }: Parked): Promise<never> {
     const line = error ? `waits for other code: ${error.message}` : "waits for a worker that knows it";
     await putNote(this.#client, driver.id, line, { type: "parked", ...(error && { error }) });
     const over = new AbortController();
-    // What is sent meanwhile may be a cancel.
+    // A note that comes meanwhile may be a cancellation.
     await Promise.race([pause(delayMs, undefined, { signal: over.signal }).catch(() => {}), this.#leaving, driver.news()]);
     over.abort();
     return driver.log.release(this.#client, line);
   }
 
-  /** Releases all: others go on with them. */
+  /** Releases all runs: other workers continue them. */
   async leave(): Promise<void> {
     this.#isLeaving = true;
     this.#leave();
