@@ -34,7 +34,7 @@ export async function catchSaboteur(
   return undefined;
 }
 
-/** An engine that is not there would fail every case, and every saboteur would seem to be caught. */
+/** Fails if the engine cannot be used: all cases would fail, and every saboteur would seem to be caught. */
 async function requireEngine(engine: EngineUnderTest): Promise<void> {
   const context = new CaseContext(engine);
   try {

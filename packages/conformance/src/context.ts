@@ -20,15 +20,15 @@ import type { EngineUnderTest, Outage } from "./suite.ts";
 
 type Definitions = readonly Definition[];
 
-/** How long a worker process may take to serve, on a machine that is busy with other cases. */
+/** The time limit for the start of a worker process, on a machine that is busy with other cases. */
 const SPAWN_MS = 60_000;
 
-/** How an adapter is made for a case, beyond the ordinary. */
+/** Changes to the adapter of a case. */
 export interface AdapterChanges {
   readonly retentionMs?: number;
-  /** Declared unsupported, whatever the engine can do. */
+  /** Features that are declared unsupported, whatever the engine can do. */
   readonly unsupported?: readonly Feature[];
-  /** Every tick replays its run from the beginning, as after a crash before it. */
+  /** Makes every tick replay its run from the beginning, as after a crash. */
   readonly coldTicks?: boolean;
   /** Called with each tick that reaches core. */
   readonly onTick?: (tick: Tick) => void;
@@ -36,22 +36,22 @@ export interface AdapterChanges {
   readonly onCall?: (method: keyof Adapter) => void;
 }
 
-/** A process of its own: a worker under the command that users run, or a program of the suite. */
+/** A separate process: a worker under the command that users run, or a program of the suite. */
 export interface WorkerProcess {
   readonly pid: number;
   readonly exited: Promise<number | null>;
   /** Whether it has ended, by itself or by a signal. */
   ended(): boolean;
-  /** What it logged so far. */
+  /** The process's output so far. */
   output(): string;
   kill(signal: NodeJS.Signals): void;
 }
 
-/** What a case works with; everything it opens is closed when it ends. */
+/** The tools of a case; everything that it opens is closed when it ends. */
 export class CaseContext {
-  /** Of this case alone. */
+  /** A queue that only this case uses. */
   readonly queue = `q-${randomBytes(5).toString("hex")}`;
-  /** A file for side effects: a line each. */
+  /** A file for side effects, one line each. */
   readonly effects: string;
   readonly #engine: EngineUnderTest;
   readonly #sabotage: (adapter: Adapter) => Adapter;
@@ -72,20 +72,20 @@ export class CaseContext {
     this.effects = join(this.#folder, "effects");
   }
 
-  /** A connected backend of its own. */
+  /** A new connected backend. */
   async backend(changes: AdapterChanges = {}, options: BackendOptions = {}): Promise<TaskBackend> {
     const adapter = this.#engine.createAdapter(changes.retentionMs === undefined ? undefined : { retentionMs: changes.retentionMs });
     return this.#connect(changed(adapter, changes), options);
   }
 
-  /** An engine of its own that can be made unreachable, and a backend on it. */
+  /** A separate engine that can be made unreachable, and a backend on it. */
   async outage(options: BackendOptions): Promise<{ outage: Outage; backend: TaskBackend }> {
     const outage = await this.#engine.outage();
     this.#cleanups.push(() => outage.end());
     return { outage, backend: await this.#connect(outage.createAdapter(), options) };
   }
 
-  /** A backend on each other instance of the same server, with what sets it apart. */
+  /** A backend on each other instance of the same server, with the difference between the instances. */
   async apart(): Promise<readonly { readonly by: string; readonly backend: TaskBackend }[]> {
     const others = await this.#engine.apart();
     const connected = [];
@@ -99,7 +99,7 @@ export class CaseContext {
     return backend;
   }
 
-  /** A backend with these definitions and a worker for the queue of the case. */
+  /** A backend with these definitions, and a worker for the queue of the case. */
   async serve(
     definitions: Definitions,
     options: WorkerOptions = {},
@@ -113,8 +113,8 @@ export class CaseContext {
   }
 
   /**
-   * Starts `task-backend-worker` with the fixtures, and waits until it serves: it says so, or what it ran has killed it before it could.
-   * @param args over the queue of the case: `--queues` among them replaces it
+   * Starts `task-backend-worker` with the fixtures. Waits until it announces that it serves, or until a run has killed it before.
+   * @param args replace the default arguments: `--queues` replaces the queue of the case
    */
   async spawnWorker(args: readonly string[] = [], env: Readonly<Record<string, string>> = {}): Promise<WorkerProcess> {
     const manifest = createRequire(import.meta.url).resolve("@task-backend/worker/package.json");
@@ -122,12 +122,12 @@ export class CaseContext {
     return this.#serving(this.#spawn(command, env));
   }
 
-  /** Starts a program that serves the fixtures with a worker of its own, embedded in an application as in `docs`, and waits until it does. */
+  /** Starts a program with an embedded worker for the fixtures, as in `docs`, and waits until it serves. */
   async spawnEmbedded(): Promise<WorkerProcess> {
     return this.#serving(this.spawnProgram("serve"));
   }
 
-  /** Starts one of the programs of the suite (`programs.ts`), with the queue of the case; `nowhere` leads it to a place without an engine. */
+  /** Starts one of the suite's programs (`programs.ts`) with the queue of the case; with `nowhere` it finds no engine. */
   spawnProgram(name: string, { nowhere = false } = {}): WorkerProcess {
     return this.#spawn([built("programs"), name, this.queue], nowhere ? this.#engine.nowhere : {});
   }
@@ -160,7 +160,7 @@ export class CaseContext {
     return { pid: child.pid as number, exited, ended, output: () => output, kill: (signal) => child.kill(signal) };
   }
 
-  /** Waits for a condition, looked at often. @throws Error naming what did not come true */
+  /** Waits for a condition, which is checked often. @throws Error naming the condition that did not come true */
   async until(what: string | (() => string), condition: () => unknown, timeoutMs = 15_000): Promise<void> {
     const deadline = Date.now() + timeoutMs;
     while (!(await condition())) {
@@ -190,7 +190,7 @@ export class CaseContext {
   }
 }
 
-/** A case that failed may leave attempts that never end: they are not waited for. */
+/** Closes a backend, with a time limit: a failed case may leave attempts that never end. */
 async function stopAndClose(backend: TaskBackend): Promise<void> {
   await Promise.race([backend.close(), new Promise((resolve) => setTimeout(resolve, 5_000).unref())]);
 }
@@ -228,7 +228,7 @@ function watched(runtime: WorkerRuntime, coldTicks: boolean, onTick: ((tick: Tic
   return {
     ...runtime,
     advance: (tick) => {
-      // Only the part that is not the whole journal proves that the run was live.
+      // A partial journal means that the run was live.
       if (coldTicks && tick.from > 0) runtime.evict(tick.id);
       onTick?.(tick);
       return runtime.advance(tick);
@@ -236,7 +236,7 @@ function watched(runtime: WorkerRuntime, coldTicks: boolean, onTick: ((tick: Tic
   };
 }
 
-/** Beside the built files when the suite runs from them, else from its sources: other processes run plain JavaScript either way. */
+/** The built file, which is beside this file or in the build of these sources: other processes run plain JavaScript. */
 function built(name: string): string {
   const here = dirname(fileURLToPath(import.meta.url));
   return [join(here, `${name}.js`), join(here, `../dist/${name}.js`)].find(existsSync) as string;

@@ -3,7 +3,7 @@ import { appendFileSync } from "node:fs";
 
 /*
  * Tasks and workflows whose code leaves things behind: promises that nobody handles, callbacks that throw, values that cannot be printed.
- * They run in processes of their own, since what they do ends one that is not guarded.
+ * They run in separate processes, because their errors end a process that is not guarded.
  */
 
 interface Effect {
@@ -11,7 +11,7 @@ interface Effect {
   readonly queue: string;
 }
 
-/** What is thrown, or what a promise is rejected with, by name. Some of them throw when they are looked at. */
+/** Values to throw, or to reject a promise with, by name. Some of them throw when they are inspected. */
 export const ODD_VALUES: Readonly<Record<string, () => unknown>> = {
   undefined: () => undefined,
   null: () => null,
@@ -42,7 +42,7 @@ function explode(): never {
   throw new Error("it must not be looked at");
 }
 
-/** How a handler leaves something behind; it completes by itself, unless a callback of it throws while it runs. */
+/** Ways in which a handler leaves something behind. The handler completes, unless a callback throws while it runs. */
 export const WAYS_TO_FORGET: Readonly<Record<string, () => void>> = {
   error: () => void Promise.reject(new Error("forgotten")),
   ...Object.fromEntries(Object.entries(ODD_VALUES).map(([name, make]) => [name, () => void Promise.reject(make())])),
@@ -65,7 +65,7 @@ export const forgets = defineTask({
   },
 });
 
-/** A callback of its first attempt throws while the handler waits for it in vain. */
+/** Waits for ever in its first attempt, while a callback of it throws. */
 export const explodes = defineTask({
   name: "conformance_explodes",
   retry: { attempts: 2, backoff: { type: "fixed", delay: 20, jitter: false } },
@@ -76,7 +76,7 @@ export const explodes = defineTask({
   },
 });
 
-/** Starts two steps at once and awaits one after the other: the second rejects while nobody looks. */
+/** Starts two steps at once and awaits one after the other: the second rejects before it is awaited. */
 export const jobs = defineWorkflow({
   name: "conformance_jobs",
   handler: async (workflow, { file, queue, fails }: Effect & { fails: boolean }) => {
@@ -90,7 +90,7 @@ export const jobs = defineWorkflow({
   },
 });
 
-/** Forgets a promise between two steps, and goes on. */
+/** Leaves a promise behind before each of two steps. */
 export const forgetfulFlow = defineWorkflow({
   name: "conformance_forgetful_flow",
   handler: async (workflow, { queue, way }: { queue: string; way: string }) => {

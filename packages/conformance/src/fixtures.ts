@@ -2,13 +2,13 @@ import { appendFileSync } from "node:fs";
 import { defineTask, defineWorkflow } from "@task-backend/core";
 
 /*
- * What worker processes of the suite run. Effects go to a file, a line each, so that the suite sees what happened in
- * processes that it killed.
+ * The tasks and workflows of the suite's worker processes. Side effects go to a file, one line each, so that the suite sees the
+ * effects of processes that it killed.
  */
 
 export * from "./fixtures-forgetful.ts";
 
-/** What loses a race loses it on a machine however busy, and when its rival was lost with a worker; the workflow's end cancels it. */
+/** The duration of a race's loser: it loses even on a slow machine, or if its rival's worker is lost. The workflow's end cancels it. */
 export const LOSES_MS = 120_000;
 
 interface Effect {
@@ -16,10 +16,10 @@ interface Effect {
   readonly line: string;
 }
 
-/** Writes its line, waits, and returns it. */
+/** Writes its line, waits, and returns the line. */
 export const record = defineTask({
   name: "conformance_record",
-  // More than its workers are killed: each engine counts lost starts in its own way.
+  // There are more attempts than killed workers: engines count lost starts in different ways.
   retry: { attempts: 20, backoff: { delay: 20, jitter: false } },
   handler: async ({ file, line, waitMs = 0 }: Effect & { waitMs?: number }, context) => {
     appendFileSync(file, `${line} ${context.attempt} ${process.pid}\n`);
@@ -28,7 +28,7 @@ export const record = defineTask({
   },
 });
 
-/** Writes a line when it starts and one when it is aborted or done. */
+/** Writes a line when it starts, and another when it is aborted or done. */
 export const block = defineTask({
   name: "conformance_block",
   handler: async ({ file, line, waitMs }: Effect & { waitMs: number }, context) => {
@@ -44,7 +44,7 @@ export const block = defineTask({
   },
 });
 
-/** Takes its worker down with it. */
+/** Kills its worker. */
 export const die = defineTask({
   name: "conformance_die",
   retry: { attempts: 2 },
@@ -88,7 +88,7 @@ export const napper = defineWorkflow({
   },
 });
 
-/** A step, a signal, a step, a signal, in turns: what it was sent comes back in order. */
+/** Waits for a signal and runs a step, in turns; returns the payloads and outputs in order. */
 export const listener = defineWorkflow({
   name: "conformance_listener",
   handler: async (workflow, { file, queue, signals }: { file: string; queue: string; signals: number }) => {
@@ -103,13 +103,13 @@ export const listener = defineWorkflow({
 
 const KEYS = ["typescript", "ts", "console", "aa", "b"];
 
-/** Returns an object whose keys stand in no particular order. */
+/** Returns an object with unsorted keys. */
 export const tally = defineTask({
   name: "conformance_tally",
   handler: () => ({ ...Object.fromEntries(KEYS.map((key, index) => [key, index])), inner: [{ second: 2, first: 1 }] }),
 });
 
-/** Its steps follow the order of keys that came as input, from a step and with a signal. */
+/** Its steps follow the order of keys in its input, in a step's output and in a signal. */
 export const orderly = defineWorkflow({
   name: "conformance_orderly",
   handler: async (workflow, { file, queue, ...input }: { file: string; queue: string } & Record<string, unknown>) => {

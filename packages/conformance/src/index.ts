@@ -26,7 +26,7 @@ export type { CaseReport, ConformanceReport, FeatureReport, Outcome } from "./re
 export { CaseContext, type AdapterChanges, type WorkerProcess } from "./context.ts";
 export { saboteurs, type Saboteur } from "./saboteurs.ts";
 
-/** Every case, by rule. */
+/** All cases, ordered by rule. */
 export const cases: readonly ConformanceCase[] = [
   submitCases,
   attemptCases,
@@ -50,8 +50,8 @@ export const cases: readonly ConformanceCase[] = [
   .sort((a, b) => a.rule - b.rule);
 
 /**
- * Declares the whole suite for one engine with the test runner of the caller.
- * Cases that need what the engine declares unsupported are skipped, with that as the reason; nothing else is.
+ * Declares the whole suite for one engine with the caller's test runner.
+ * A case that needs a feature which the engine declares unsupported is skipped with that reason; no other case is.
  * @example
  * conformance({ describe, test: test.concurrent }, {
  *   name: "sqlite",
@@ -63,9 +63,9 @@ export const cases: readonly ConformanceCase[] = [
 export function conformance(runner: Runner, engine: EngineUnderTest): void {
   const report = engine.report === undefined ? undefined : new ReportWriter(engine, engine.report, cases);
   runner.describe(engine.name, () => {
-    // What may take long begins first: in lanes, little is left to wait for at the end.
+    // Cases that may take long start first, so that in lanes little is left to wait for at the end.
     for (const one of [...cases].sort((a, b) => b.timeoutMs - a.timeoutMs)) {
-      // Several cases share the processor: the time a case may take is counted generously.
+      // Several cases share the processor, so the time limit is generous.
       runner.test(one.title, ({ skip }) => runCase(one, new CaseContext(engine), skip, report), one.timeoutMs * 2);
     }
   });

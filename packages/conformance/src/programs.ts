@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { defineTask, getBackend, silentLogger, type Duration, type TaskBackend } from "@task-backend/core";
 
 /*
- * Programs that the suite runs in processes of their own, on the engine that their variables name: applications with an embedded worker,
+ * Programs that the suite runs in separate processes, on the engine that their variables name: applications with an embedded worker,
  * and applications that end. `node programs.js NAME QUEUE`.
  */
 
@@ -14,10 +14,10 @@ const echo = defineTask({ name: "conformance_program_echo", queue, handler: (val
 
 const say = (line: string): void => console.log(line);
 
-/** For calls on a busy machine. */
+/** The time limit of calls on a busy machine. */
 const PATIENT = "40s";
 
-/** What a call came to, as one word. */
+/** The error's code, or `resolved`, as one word. */
 const codeOf = (call: Promise<unknown>): Promise<string> =>
   call.then(
     () => "resolved",
@@ -27,7 +27,7 @@ const codeOf = (call: Promise<unknown>): Promise<string> =>
 const open = (callTimeout: Duration): Promise<TaskBackend> => getBackend({ config: false, log: silentLogger, callTimeout });
 
 const programs: Readonly<Record<string, () => Promise<void>>> = {
-  /** An application with a worker in it. It has no listeners of its own for what its tasks forget. */
+  /** An application with an embedded worker. It has no listeners of its own for errors that its tasks leave behind. */
   serve: async () => {
     const backend = await getBackend({ config: false });
     await backend.load([fileURLToPath(new URL("./fixtures.js", import.meta.url))]);
@@ -37,7 +37,7 @@ const programs: Readonly<Record<string, () => Promise<void>>> = {
     await backend.close();
   },
 
-  /** Has used everything, waits for a run that never comes, closes, and has nothing left to do. */
+  /** Uses everything, waits for a run that never ends, closes, and has nothing left to do. */
   closes: async () => {
     const backend = await open(PATIENT);
     await backend.register(echo).startWorker();
@@ -59,7 +59,7 @@ const programs: Readonly<Record<string, () => Promise<void>>> = {
     say(started.status === "rejected" ? codeOfError(started.reason) : started.value.healthy() ? "healthy" : "stopped");
   },
 
-  /** Cannot connect. */
+  /** Fails to connect. */
   fails: async () => say(`failed ${await codeOf(open("5s"))}`),
 };
 

@@ -10,7 +10,7 @@ export interface CaseReport {
   readonly rule: number;
   readonly title: string;
   readonly outcome: Outcome;
-  /** Of a skip. */
+  /** Why it was skipped. */
   readonly reason?: string;
   readonly ms: number;
 }
@@ -18,39 +18,39 @@ export interface CaseReport {
 export interface FeatureReport {
   readonly declared: Level;
   /**
-   * - `as declared`: cases that use it passed, and none failed; or, where it is unsupported, cases that it is refused
+   * - `as declared`: cases that use it passed, and none failed; or, if it is unsupported, cases of its refusal did
    * - `not as declared`: such a case failed
-   * - `not seen`: none of them has run
+   * - `not seen`: no such case has run
    */
   readonly observed: "as declared" | "not as declared" | "not seen";
 }
 
-/** What a run of the suite on one engine showed. Written as JSON. */
+/** The report of a run of the suite on one engine. Written as JSON. */
 export interface ConformanceReport {
   readonly format: 1;
-  /** As the suite was given it. */
+  /** The engine's name, as given to the suite. */
   readonly name: string;
   readonly engine: string;
-  /** Of the server. */
+  /** The server's version. */
   readonly server: string;
-  /** Of the library that speaks to it. */
+  /** The client library and its version. */
   readonly client: string;
   readonly node: string;
   readonly finishedAt: string;
   readonly limits: Capabilities["limits"];
   readonly features: Readonly<Record<Feature, FeatureReport>>;
-  /** Fewer than `cases` when only some were run. */
+  /** There are fewer than `cases` when only some were run. */
   readonly results: readonly CaseReport[];
   readonly cases: number;
 }
 
-/** Written anew after each case, so that a run that is cut short leaves what it has seen. */
+/** Writes the report after each case, so that an interrupted run leaves the results so far. */
 export class ReportWriter {
   readonly #engine: EngineUnderTest;
   readonly #file: string;
   readonly #cases: readonly ConformanceCase[];
   readonly #results = new Map<string, CaseReport>();
-  /** By title: how often the case was begun. */
+  /** How often each case was started, by title. */
   readonly #begun = new Map<string, number>();
   #capabilities: Promise<Capabilities> | undefined;
 
@@ -60,14 +60,14 @@ export class ReportWriter {
     this.#cases = cases;
   }
 
-  /** Answers with the number of the try, for `add`. */
+  /** Starts a try of a case. Returns the number of the try, for `add`. */
   begin({ title }: ConformanceCase): number {
     const tries = (this.#begun.get(title) ?? 0) + 1;
     this.#begun.set(title, tries);
     return tries;
   }
 
-  /** A case that is tried again replaces what was seen of it before; what an earlier try still says after that does not count. */
+  /** Adds the result of a case. A new try replaces earlier results, and late results of earlier tries are ignored. */
   async add(one: ConformanceCase, tried: number, outcome: Outcome, ms: number, reason?: string): Promise<void> {
     const { rule, title } = one;
     if (tried !== this.#begun.get(title)) return;

@@ -2,7 +2,7 @@ import type { CaseContext } from "./context.ts";
 import type { Outcome, ReportWriter } from "./report.ts";
 import type { ConformanceCase } from "./suite.ts";
 
-/** Runs one case, closes what it opened, and reports how it went. */
+/** Runs one case, closes everything it opened, and reports its result. */
 export async function runCase(
   one: ConformanceCase,
   context: CaseContext,

@@ -1,9 +1,9 @@
 import type { Adapter, Attempt, Command, Decision, RunRequest, Tick, TickResult, WorkerRuntime } from "@task-backend/core/adapter";
 
-/** An adapter that keeps every rule but one. The suite must fail on it in that rule's cases, or the rule is not tested. */
+/** An adapter that breaks exactly one rule. The suite must fail on it in that rule's cases, or the rule is not tested. */
 export interface Saboteur {
   readonly rule: number;
-  /** What it breaks. */
+  /** The behaviour that breaks the rule. */
   readonly title: string;
   wrap(adapter: Adapter): Adapter;
 }
@@ -15,7 +15,7 @@ export const submitting =
   (change: Requests) =>
   (adapter: Adapter): Adapter => ({ ...adapter, submit: (runs) => adapter.submit(runs.map(change)) });
 
-/** Changes what the adapter is given as core's side of a worker. */
+/** Changes core's side of a worker, as the adapter is given it. */
 export const working =
   (change: (runtime: WorkerRuntime) => Partial<WorkerRuntime>) =>
   (adapter: Adapter): Adapter => ({

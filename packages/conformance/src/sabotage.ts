@@ -4,7 +4,7 @@ import { saboteurs } from "./saboteurs.ts";
 /** Names the rule to break and the backend to break it on, as `18:sqlite`, for worker processes. */
 export const SABOTAGE_VARIABLE = "TASK_BACKEND_SABOTAGE";
 
-/** An adapter package like any other, for worker processes of sabotaged cases: wraps the adapter that the variable names. */
+/** The adapter package of worker processes in sabotaged cases. It wraps the adapter that the variable names. */
 export async function createAdapter(context: AdapterContext): Promise<Adapter> {
   const [, rule, type] = /^(\d+):(.+)$/s.exec(context.env[SABOTAGE_VARIABLE] ?? "") ?? [];
   const saboteur = saboteurs.find((one) => one.rule === Number(rule));

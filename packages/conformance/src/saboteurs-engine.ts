@@ -1,7 +1,7 @@
 import type { JournalEntry, Json, RunRecord } from "@task-backend/core/adapter";
 import { answering, commanding, deciding, failInstead, submitting, without, working, type Saboteur } from "./sabotage-kit.ts";
 
-/** Of the rules of the first part: tasks and workflows. */
+/** The saboteurs of the first part's rules: tasks and workflows. */
 export const engineSaboteurs: readonly Saboteur[] = [
   {
     rule: 1,
@@ -215,7 +215,7 @@ function normalised(value: Json): Json {
   return value;
 }
 
-/** The completions of a journal in reverse, in the places that they had. */
+/** Reverses the completions of a journal, and keeps all other entries in place. */
 function shuffled(entries: readonly JournalEntry[]): readonly JournalEntry[] {
   const completions = entries.filter((entry) => entry.type === "settled");
   return entries.map((entry) => (entry.type === "settled" ? (completions.pop() as JournalEntry) : entry));

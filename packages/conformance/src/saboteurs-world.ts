@@ -3,10 +3,10 @@ import { deciding, submitting, working, type Saboteur } from "./sabotage-kit.ts"
 
 const late = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Every adapter of this process that a case has opened. */
+/** All adapters that cases have opened in this process. */
 const opened = new Set<Adapter>();
 
-/** Of the rules of the second part: users and the world. */
+/** The saboteurs of the second part's rules: users and the world. */
 export const worldSaboteurs: readonly Saboteur[] = [
   {
     rule: 29,
@@ -90,7 +90,7 @@ export const worldSaboteurs: readonly Saboteur[] = [
   { rule: 37, title: "nobody asks for the tick of a workflow that went on by itself", wrap: working(() => ({ onStray: () => {} })) },
 ];
 
-/** The entries that no tick has acted on with the signals before all others. */
+/** Moves signals before all other entries that no tick has acted on. */
 function signalsBefore(entries: readonly JournalEntry[], acted: number): readonly JournalEntry[] {
   const [old, fresh] = [entries.slice(0, Math.max(acted, 0)), entries.slice(Math.max(acted, 0))];
   const isSignal = ({ type }: JournalEntry): boolean => type === "signal";

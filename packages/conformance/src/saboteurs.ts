@@ -4,5 +4,5 @@ import { worldSaboteurs } from "./saboteurs-world.ts";
 
 export type { Saboteur } from "./sabotage-kit.ts";
 
-/** One for each rule. */
+/** One saboteur for each rule. */
 export const saboteurs: readonly Saboteur[] = [...engineSaboteurs, ...worldSaboteurs];

@@ -48,7 +48,7 @@ export class Driver {
   readonly #looks: NodeJS.Timeout[] = [];
   /** The outcome of the function, while that is not final. */
   #ending: Answer | undefined;
-  /** The ids of signals that came after the function had ended. If it ends all the same, their senders must not be told that it saw them. */
+  /** The ids of signals that came after the function had ended. If it ends all the same, their senders are not told that it saw them. */
   #overtaken: readonly string[] | undefined;
   /** The due time for which an event was last sent. */
   #alarmedMs = 0;
@@ -281,7 +281,7 @@ export class Driver {
       }
       await this.#goesOn();
       await this.#carryOut(result.commands);
-      // Arrivals are handled one at a time, with all their consequences: otherwise the next invocation would write the log in another order.
+      // Arrivals are handled one at a time, with all consequences: otherwise the next invocation would write the log in another order.
       await this.#arrival();
       this.#throwIfFailed();
       await this.#arrivals.shift()?.();
@@ -313,7 +313,7 @@ export class Driver {
     return more !== undefined;
   }
 
-  /** Ends a run that waits for other code if it is cancelled. The cancellation is only in this tick, because other code may write the log. */
+  /** Ends a run that waits for other code if it is cancelled. The cancellation is only in this tick: other code may write the log. */
   async #endIfCancelled(parked: Parked): Promise<Returned> {
     const cancel = await this.#findCancel();
     if (!cancel) throw parked;

@@ -6,7 +6,7 @@ interface Served {
   readonly queue: string;
 }
 
-/** The banner: what this worker serves and where, and what it was given that it does not serve. */
+/** Writes the banner: what this worker serves and where, and which given definitions it does not serve. */
 export function announce(
   log: Logger,
   backend: TaskBackend,
@@ -33,7 +33,7 @@ export function announce(
   for (const { name, queue } of unserved) log.debug(`"${name}" is not served: its queue "${queue}" is not among --queues`);
 }
 
-/** What was loaded, each with the queue that the operator's policy gives it. */
+/** The loaded definitions, each with the queue that the operator's policy gives it. */
 export function definitionsOf(loaded: readonly LoadedModule[], policies: Configuration["tasks"] = {}): Served[] {
   return loaded
     .flatMap((module) => module.definitions)

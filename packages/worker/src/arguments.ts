@@ -4,7 +4,7 @@ import type { Duration } from "@task-backend/core";
 
 const LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
 
-/** The command line as given; what is absent may still come from the environment or the configuration file. */
+/** The command line as given; absent values may still come from the environment or the configuration file. */
 export interface Arguments {
   readonly queues?: readonly string[];
   readonly tasks?: readonly string[];
@@ -17,7 +17,7 @@ export interface Arguments {
   readonly config?: string;
 }
 
-/** What the command prints and exits with when it does not run: 0 after help or version, 1 when it cannot, 2 for wrong usage. */
+/** The text and exit code of a command that does not run: 0 after help or version, 1 when it cannot run, 2 for wrong usage. */
 export class CommandError extends Error {
   readonly exitCode: 0 | 1 | 2;
   constructor(message: string, exitCode: 0 | 1 | 2 = 2) {
@@ -54,7 +54,7 @@ export function parseArguments(argv: readonly string[]): Arguments {
   }
 }
 
-/** Names between commas, without blanks. */
+/** Splits names at commas, and trims them. */
 export function listOf(text: string): string[] {
   return text
     .split(",")

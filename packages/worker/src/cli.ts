@@ -2,7 +2,7 @@
 import { inspect } from "node:util";
 import { listenForSignals } from "./signals.ts";
 
-// Before anything else is loaded: as process 1 of a container there is no other who would act on a signal.
+// This comes before any other import: as process 1 of a container, nothing else would act on a signal.
 const stop = listenForSignals();
 
 import("./main.ts")

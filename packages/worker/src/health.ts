@@ -8,8 +8,8 @@ export interface Health {
 }
 
 /**
- * `/live` answers while the event loop turns; `/ready` only while the worker is connected and claiming.
- * @throws CommandError when the port cannot be had
+ * `/live` answers while the event loop runs; `/ready` only while the worker is connected and claiming.
+ * @throws CommandError when it cannot listen on the port
  */
 export async function serveHealth(port: number, ready: () => boolean): Promise<Health> {
   const server: Server = createServer((request, response) => {

@@ -4,13 +4,13 @@ import pretty from "pino-pretty";
 import { printable } from "./printable.ts";
 import { chainOf } from "./why.ts";
 
-/** Fields of pino's own in every line: what is logged under the same name must not take their place. */
+/** The fields that pino itself writes in every line: logged fields must not replace them. */
 const OWN = ["level", "time", "msg"];
 
 /** pino on standard output: for people on a terminal, as JSON lines otherwise. */
 export function createLog(level: string, json: boolean): Logger {
   const options = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime };
-  // In this process and synchronously, so that the last lines of a stopping worker are not lost.
+  // The log is written in this process and synchronously, so that the last lines of a stopping worker are not lost.
   const log = json
     ? pino(options, pino.destination({ sync: true }))
     : pino(options, pretty({ sync: true, translateTime: "HH:MM:ss.l", singleLine: true }));
@@ -22,7 +22,7 @@ export function createLog(level: string, json: boolean): Logger {
   return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 }
 
-/** One line for each finished attempt: the message tells what failed and why, the field `error` all of it, with stacks. */
+/** Logs one line for each finished attempt. The message says what failed and why; the field `error` has everything, with stacks. */
 export function logAttempt(log: Logger, event: AttemptEvent): void {
   const { outcome, name, durationMs, delayMs, error, ...fields } = event;
   const took = durationMs === undefined ? "" : ` after ${Math.round(durationMs)} ms`;
@@ -38,7 +38,7 @@ export function logAttempt(log: Logger, event: AttemptEvent): void {
   });
 }
 
-/** Handlers log whatever they have. */
+/** Makes fields of any value, because handlers may log anything. */
 function fieldsOf(fields: unknown): Record<string, unknown> {
   if (fields === undefined || fields === null) return {};
   const plain = printable(fields);

@@ -2,7 +2,7 @@ const MAX_DEPTH = 8;
 const MAX_ITEMS = 100;
 
 /**
- * Any value as one that JSON holds, for a line of the log: errors with what they carry, in words what JSON has no form for.
+ * Turns any value into JSON for a log line: errors keep their properties, and values that JSON cannot hold are described in words.
  * Never throws, whatever getters and proxies do.
  */
 export function printable(value: unknown): unknown {

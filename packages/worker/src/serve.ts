@@ -15,12 +15,12 @@ import { logAttempt } from "./log.ts";
 import { unlessAborted, within, type StopSignals } from "./signals.ts";
 
 const DEFAULT_GRACE: Duration = "30s";
-/** What a stop may take beyond the grace period: the engine may be slow to take runs back. */
+/** How long a stop may take beyond the grace period: the engine may be slow to release runs. */
 const RELEASE_MS = 10_000;
-/** What it may take after the second signal. */
+/** How long a stop may take after the second signal. */
 const RELEASE_NOW_MS = 2_000;
 
-/** What has been opened, each with the way to close it. */
+/** The functions that close what has been opened. */
 type Open = (() => unknown)[];
 
 interface Serving {
@@ -41,7 +41,7 @@ export async function serve(given: Arguments, env: NodeJS.ProcessEnv, log: Logge
   });
   if (!serving) {
     log.info(`${signals.stop.reason}: stopped before the worker had started`);
-    // What a start that is still under way opens is closed as well, as far as this process lives on.
+    // Closes what a start that is still under way opens, as far as this process lives on.
     const closeRest = (): Promise<void> => closeAll(open);
     starting.then(closeRest, closeRest).catch(() => {});
     await within(closeAll(open), { limitMs: RELEASE_NOW_MS, signal: signals.now, afterSignalMs: 0 });
@@ -70,7 +70,7 @@ async function stop(worker: Worker, open: Open, log: Logger, { now }: StopSignal
   }
 }
 
-/** The last that was opened is closed first; each of them, also when another fails. */
+/** Closes everything, the last one first, even when one of them fails. */
 async function closeAll(open: Open): Promise<void> {
   const failures: unknown[] = [];
   for (let close = open.pop(); close; close = open.pop()) {
@@ -92,13 +92,13 @@ async function start(given: Arguments, env: NodeJS.ProcessEnv, log: Logger, sign
   const graceMs = parseDuration(grace, "The grace of a worker");
   const concurrency = given.concurrency ?? configuration.worker?.concurrency;
 
-  // Before the connection is made: an orchestrator may ask while a slow engine is waited for.
+  // The health server starts before the connection: an orchestrator may ask while a slow engine connects.
   let worker: Worker | undefined;
   const ready = (): boolean => !signals.stop.aborted && worker !== undefined && worker.healthy();
   const health = given.healthPort === undefined ? undefined : await serveHealth(given.healthPort, ready);
   if (health) open.push(() => health.close());
 
-  // Shared: getBackend() in a handler is the backend that this worker takes its runs from.
+  // The backend is shared: getBackend() in a handler returns the backend of this worker.
   const backend = await getBackend({ log, shared: true, ...(given.config !== undefined && { config: given.config }) });
   const close = backend.close.bind(backend);
   open.push(close);

@@ -1,12 +1,12 @@
-/** What SIGINT and SIGTERM ask of the command. The reason of each is the name of the signal. */
+/** The effects of SIGINT and SIGTERM on the command. The abort reason of each is the name of the signal. */
 export interface StopSignals {
-  /** Aborted by the first: stop within the grace period, or at once while there is nothing under way. */
+  /** Aborted by the first signal: stop within the grace period, or at once if nothing is under way. */
   readonly stop: AbortSignal;
-  /** Aborted by the second: stop at once. */
+  /** Aborted by the second signal: stop at once. */
   readonly now: AbortSignal;
 }
 
-/** Listens from now on, for as long as the process lives. */
+/** Starts to listen, for as long as the process lives. */
 export function listenForSignals(): StopSignals {
   const [stop, now] = [new AbortController(), new AbortController()];
   const onSignal = (signal: NodeJS.Signals): void => (stop.signal.aborted ? now : stop).abort(signal);
@@ -14,7 +14,7 @@ export function listenForSignals(): StopSignals {
   return { stop: stop.signal, now: now.signal };
 }
 
-/** Settles as the promise does, or with undefined as soon as the signal is aborted. */
+/** Settles like the promise, or with undefined as soon as the signal is aborted. */
 export async function unlessAborted<T>(signal: AbortSignal, promise: Promise<T>): Promise<T | undefined> {
   let onAbort = (): void => {};
   const aborted = new Promise<undefined>((resolve) => {

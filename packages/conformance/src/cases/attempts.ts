@@ -10,7 +10,7 @@ const rule6 = casesOf(6);
 
 const echo = defineTask({ name: "echo", handler: async (value: unknown) => value });
 
-/** Waits until the signal is aborted, and says why. */
+/** Waits until the signal is aborted, and returns its reason. */
 function aborted(signal: AbortSignal): Promise<string> {
   return new Promise((resolve) => {
     if (signal.aborted) resolve((signal.reason as Error).name);
@@ -70,7 +70,7 @@ export const attemptCases = [
       );
       let done = false;
       void settled.then(() => (done = true));
-      // At most one worker more than there are attempts: the last one settles it.
+      // This needs at most one worker more than attempts: the last one settles the run.
       for (let workers = 0; workers < 3 && !done; workers++) {
         const worker = await t.spawnWorker();
         await Promise.race([worker.exited, settled]);
@@ -247,7 +247,7 @@ export const attemptCases = [
         await backend.submit(task, null, { queue: t.queue }),
         await backend.submit(task, null, { queue: t.queue, delay: 100 }),
       ];
-      // Several at the same moment are one.
+      // Several cancellations at the same moment count as one.
       await Promise.all([waiting, waiting, waiting, delayed].map((run) => run.cancel()));
       await assert.rejects(waiting.output({ timeout: "5s" }), TaskCancelledError);
       assert.equal((await delayed.result()).status, "cancelled");

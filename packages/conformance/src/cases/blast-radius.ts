@@ -14,7 +14,7 @@ const HOSTS = [
   ["an embedded worker", (t: CaseContext) => t.spawnEmbedded()],
 ] as const;
 
-/** A run of the same process that has nothing to do with what goes wrong there: it must complete at its first attempt. */
+/** Checks that another run of the same process completes at its first attempt, whatever goes wrong in that process. */
 async function innocent(t: CaseContext, worker: WorkerProcess, culprits: () => Promise<void>): Promise<void> {
   const backend = await t.backend();
   const run = await backend.submit(block, { file: t.effects, line: "innocent", waitMs: 3_000 }, { queue: t.queue });
@@ -149,13 +149,13 @@ export const blastRadiusCases = [
           const backend = await t.backend();
           const ways = Object.keys(WAYS_TO_FORGET);
           const runs = await backend.submitMany(ways.map((way) => ({ task: forgets, input: { way }, options: { queue: t.queue } })));
-          // A callback that throws while its handler runs costs that attempt, where the engine tries again.
+          // A callback that throws while its handler runs costs that attempt, if the engine can retry.
           const exploding =
             backend.capabilities.features.backoff === "unsupported" ? undefined : await backend.submit(explodes, null, { queue: t.queue });
           for (const [index, run] of runs.entries()) assert.equal(await run.output({ timeout: "30s" }), ways[index]);
           if (exploding) assert.equal(await exploding.output({ timeout: "30s" }), 2);
           await t.until("the log to name a run that forgot something", () => runs.some((run) => worker.output().includes(run.id)));
-          // What they left behind comes after their attempts.
+          // The errors of forgotten callbacks come after their attempts.
           await new Promise((resolve) => setTimeout(resolve, 1_000));
         });
       },

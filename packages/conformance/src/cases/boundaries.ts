@@ -12,7 +12,7 @@ const codeOf = (call: Promise<unknown>): Promise<string> =>
     (error: unknown) => (error instanceof TaskBackendError ? error.code : String(error)),
   );
 
-/** Rejects when the wait, which has no timeout of its own, does not end. */
+/** Rejects when a wait without a timeout does not end. */
 const ended = <T>(wait: Promise<T>): Promise<T> =>
   Promise.race([wait, new Promise<never>((_, reject) => setTimeout(() => reject(new Error("the wait goes on")), 15_000).unref())]);
 
@@ -109,7 +109,7 @@ export const boundaryCases = [
         await theirs.cancel();
         await assert.rejects(theirs.output({ timeout: "15s" }), TaskCancelledError);
         assert.equal(await mine.output({ timeout: "20s" }), "done", by);
-        // The worker here has been idle or free since: what waits there on a queue of the same name is none of its business.
+        // The worker here has been idle or free since: runs of the other instance are not its runs, even on a queue of the same name.
         const result = await unserved.result();
         assert.deepEqual([result.status, result.attempts], ["pending", 0], by);
         await Promise.all([unserved.cancel(), plain.cancel()]);

@@ -4,7 +4,7 @@ import { casesOf } from "../suite.ts";
 import { increment, workflowCasesOf } from "./common.ts";
 
 /*
- * Runs of which the submitter knows the name only: the worker that has the code decides what they are, and everything else holds as for
+ * Cases of runs that were submitted by name only: the worker that has the code decides their kind, and all other rules hold as for
  * any run.
  */
 
@@ -167,7 +167,7 @@ export const byNameCases = [
         ["plain 1", "plain 2", "plain 3"].map((input) => ({ task: plain, input, options: { queue: t.queue } })),
       );
       const urgent = await backend.submit(flow, null, { priority: "urgent" });
-      // What stood with them in one tick has run: they are in their queue by now, or within the moment that an engine takes.
+      // The other step of the same tick has run, so both are in their queues by now, or soon after, as the engine needs a moment.
       await t.until("the steps to be asked for", () => asked);
       await pause(1_000);
       open();

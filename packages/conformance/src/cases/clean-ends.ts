@@ -5,7 +5,7 @@ import { casesOf } from "../suite.ts";
 const rule33 = casesOf(33);
 const echo = defineTask({ name: "echo", handler: async (value: unknown) => value });
 
-/** How long what should end at once may take: engines say goodbye to their servers, and the machine is busy. */
+/** The time limit for an end that should come at once: engines say goodbye to their servers, and the machine is busy. */
 const END_MS = 15_000;
 
 /** The error's code, or `resolved`. */
@@ -87,7 +87,7 @@ export const cleanEndCases = [
       const { id } = run;
       await t.until("the handler to begin", () => begun);
       await within("close()", backend.close(), 40_000);
-      // What an engine has accepted may show a moment later; no worker is left that could run it again.
+      // The end may become visible a moment after the engine accepted it; no worker is left that could run it again.
       await (await other.getRun(id)).output({ timeout: "15s" }).catch(() => {});
       const result = await other.getResult(id);
       assert.ok(result.status === "completed", `${result.status} ${"error" in result ? result.error?.message : ""}`);

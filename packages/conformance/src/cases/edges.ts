@@ -15,7 +15,7 @@ import { increment, settled } from "./common.ts";
 
 const rule32 = casesOf(32);
 const echo = defineTask({ name: "echo", handler: async (value: unknown) => value });
-/** What types refuse, as JavaScript and data from outside can give it. */
+/** Turns off the types, because JavaScript and outside data can have any value. */
 const anything = (value: unknown): never => value as never;
 
 const BAD_NAMES: readonly unknown[] = ["", 42, null, "a,b", "q@workflows", " q", "q\n", "a\u0000b", "\ud83d", "x".repeat(300)];
@@ -24,7 +24,7 @@ const BAD_HEADERS: readonly unknown[] = [null, "trace=1", ["a"], { n: 1n }, { n:
 
 const show = (value: unknown): string => inspect(value).slice(0, 60);
 
-/** Each call must reject with the code, whatever it was given. */
+/** Checks that each call rejects with the code, whatever it was given. */
 async function refused(calls: Readonly<Record<string, () => unknown>>, code: RegExp = /^INVALID_ARGUMENT$/): Promise<void> {
   for (const [what, call] of Object.entries(calls)) {
     const seen = await Promise.resolve()
@@ -37,12 +37,12 @@ async function refused(calls: Readonly<Record<string, () => unknown>>, code: Reg
   }
 }
 
-/** Calls by what they are given. */
+/** One call for each value, under a name. */
 function each(what: string, values: readonly unknown[], call: (value: never) => unknown): Record<string, () => unknown> {
   return Object.fromEntries(values.map((value) => [`${what} ${show(value)}`, () => call(value as never)]));
 }
 
-/** What steps are given, by name, since JSON does not hold all of it. */
+/** Invalid options of steps, by name, because JSON cannot hold all of them. */
 const STEP_OPTIONS: Readonly<Record<string, unknown>> = {
   "an empty queue": { queue: "" },
   "a queue that is a number": { queue: 42 },

@@ -5,27 +5,27 @@ import { increment, workflowCasesOf } from "./common.ts";
 
 const rule36 = workflowCasesOf(36);
 
-/** Between two moments whose order must count, on engines whose timers and clocks are a second apart. */
+/** The time between two moments whose order must be certain, on engines whose timers and clocks are a second apart. */
 const APART_MS = 2_500;
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** A task that tells that it ran. */
+/** A task that notes that it ran. */
 const tells = (t: CaseContext, name: string) =>
   defineTask({ name, queue: t.queue, retry: { attempts: 1 }, handler: async (_: null) => t.note(name) });
 
-/** Until the workflow has begun: its first step has run, and its end is on record. */
+/** Waits until the workflow has started: its first step has run, and the step's end is recorded. */
 async function begun(t: CaseContext, run: Run, line: string): Promise<void> {
   await t.until(`${line} to run`, () => t.lines().includes(line));
   await t.until("the workflow to wait", async () => (await run.result()).status === "running");
   await pause(500);
 }
 
-/** A signal that comes so long after the deadline of a wait comes after it, on every engine. */
+/** On every engine, a signal that comes this long after the deadline of a wait comes after it. */
 const TOO_LATE_MS = 900;
 
 /**
- * Signals that come as a workflow ends, each sent soon after the one before. Each is taken, or refused as too late; accepted and lost is none.
- * `prompt` is false when the machine was too busy for that: then a deadline may have come first.
+ * Sends signals while a workflow ends, each soon after the one before. Each must be taken, or refused as too late, and none may be
+ * accepted and lost. `prompt` is false when the machine was too busy to send them soon: then a deadline may have come first.
  */
 async function signalsAtEnd(
   backend: TaskBackend,
@@ -52,7 +52,7 @@ async function signalsAtEnd(
   for (let n = 0; n < 3; n++) await add();
   before = Date.now();
   await run.signal("close");
-  // Ever slower, so that the function gets to its end on a busy machine as well.
+  // The signals become slower, so that the function reaches its end on a busy machine as well.
   for (let n = 1; n <= 30 && (await add()); n++) await pause(Math.random() * 10 * n);
   return { accepted, taken: await run.output({ timeout: "30s" }), prompt };
 }
@@ -234,7 +234,7 @@ export const orderCases = [
       const ended = runs.map((run) => run.output({ timeout: "45s" }).catch((error: unknown) => error));
       await Promise.race(ended);
       for (const run of runs) {
-        // Those that have begun have something to undo; a run that has not is cancelled at once.
+        // A run that has started has something to undo; one that has not would be cancelled at once.
         if ((await run.result()).status !== "pending") await run.cancel();
         await pause(Math.random() * 30);
       }
@@ -298,7 +298,7 @@ export const orderCases = [
       await t.until("all to begin", () => t.lines().length === runs.length);
       await pause(700);
       await before.worker.stop();
-      // The next tick of each finds both: it asks for the step, and takes it back.
+      // The next tick of each run gets both: it starts the step, and cancels it.
       for (const run of runs) {
         await run.signal("go");
         await run.cancel();

@@ -17,7 +17,7 @@ const timer = <T>(ms: number, value: T): Promise<T> => new Promise((resolve) => 
 
 type Told = Extract<TaskResult, { status: "retrying" }>;
 
-/** Waits until the run says what is wrong with it. */
+/** Waits until the run reports its error. */
 async function told(t: CaseContext, run: Run): Promise<NonNullable<Told["error"]>> {
   let error: Told["error"];
   await t.until(
@@ -33,7 +33,7 @@ async function told(t: CaseContext, run: Run): Promise<NonNullable<Told["error"]
   return error as NonNullable<Told["error"]>;
 }
 
-/** How a function goes on outside of a tick: its own timer comes while a wf call is pending. */
+/** Ways in which a function goes on outside of a tick: its own timer fires while a wf call is pending. */
 const STRAYS: Readonly<Record<string, (wf: WorkflowContext, queue: string) => Promise<unknown>>> = {
   ends: async (wf) => Promise.race([wf.waitForSignal("approved"), timer(300, "timed out")]),
   throws: async (wf) =>
@@ -49,7 +49,7 @@ const STRAYS: Readonly<Record<string, (wf: WorkflowContext, queue: string) => Pr
   },
 };
 
-/** Code before and after a change, each with what the message about it, or its cause, must name. */
+/** Code before and after a change, each with the words that the message about the change, or its cause, must contain. */
 const CHANGES: Readonly<
   Record<
     string,
@@ -98,7 +98,7 @@ export const outsideCases = [
         await run.signal("approved", "by ann");
         assert.equal(await run.output({ timeout: "60s" }), "by ann");
       },
-      // The engine asks again with a backoff of up to half a minute.
+      // The engine retries with a backoff of up to half a minute.
       90_000,
     ),
   ),

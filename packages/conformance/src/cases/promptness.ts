@@ -6,15 +6,15 @@ import { casesOf } from "../suite.ts";
 
 const rule29 = casesOf(29);
 
-/** What a busy machine may add where one measurement has to do. */
+/** The time that a busy machine may add to a single measurement. */
 const BUSY_MS = 2_000;
-/** How long a case looks for a round that is as prompt as declared: other cases share the processor. */
+/** How long a case repeats its round until one is as prompt as declared: other cases share the processor. */
 const PATIENCE_MS = 20_000;
 
-/** Says when it starts. */
+/** Returns the time of its start. */
 const clock = defineTask({ name: "clock", handler: async () => Date.now() });
 
-/** How long after its submission was answered a run on this queue starts. */
+/** The time from the answer to a submission until the start of the run. */
 async function latenessOn(backend: TaskBackend, queue: string): Promise<number> {
   const run = await backend.submit(clock, null, { queue });
   const submittedAt = Date.now();
@@ -22,8 +22,8 @@ async function latenessOn(backend: TaskBackend, queue: string): Promise<number> 
 }
 
 /**
- * Waits for a round in which everything came within the limit. A busy machine is late now and then; a worker that has forgotten a queue, or
- * only looks at it each second, is late in each round.
+ * Repeats a round until all its times are within the limit. A busy machine is late now and then; a worker that has forgotten a
+ * queue, or only looks at it each second, is late in each round.
  */
 async function promptRound(t: CaseContext, limitMs: number, round: () => Promise<readonly number[]>): Promise<void> {
   const seen: string[] = [];
@@ -84,7 +84,7 @@ export const promptnessCases = [
           );
           await t.until("every slot to be taken", () => open.length >= slots);
           const waiting = await backend.submit(clock, null, { queue: quick });
-          // Long enough for every notice of it to have been read and put aside.
+          // Meanwhile every notice of the run has been read and dropped.
           await new Promise((resolve) => setTimeout(resolve, 300));
           const freedAt = Date.now();
           open.pop()?.();
@@ -109,7 +109,7 @@ export const promptnessCases = [
       });
       const { backend } = await t.serve([flow, clock]);
       await backend.startWorker({ queues: [steps] });
-      // A tick, a step, a tick, a step: each is a start.
+      // The round is a tick, a step, a tick and a step: each counts as a start.
       await promptRound(t, backend.capabilities.limits.dispatchMs * 2, async () => {
         const run = await backend.submit(flow, null);
         const submittedAt = Date.now();
@@ -134,7 +134,7 @@ export const promptnessCases = [
       const unrelated = defineWorkflow({ name: "unrelated", queue: t.queue, handler: async () => null });
       await t.serve([unrelated, defineTask({ name: "unrelated_task", queue: t.queue, handler: async () => null })]);
       const { backend } = await t.serve([flow, clock]);
-      // Between two starts lie a tick and a step, and each may come to the wrong worker first, which releases it for a second.
+      // Between two starts are a tick and a step. Each may go to the wrong worker first, which releases it for a second.
       const limitMs = 2 * (backend.capabilities.limits.dispatchMs + 1_000);
       await promptRound(t, limitMs + BUSY_MS / 4, async () => {
         const run = await backend.submit(flow, null);

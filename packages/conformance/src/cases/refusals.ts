@@ -5,12 +5,12 @@ import { increment, settled } from "./common.ts";
 
 const rule31 = casesOf(31);
 
-/** Errors whose text a store may not hold as it is, each with what is left of it on every engine. */
+/** Errors with texts that a store may refuse, each with the beginning that is kept on every engine. */
 const TEXTS: Readonly<Record<string, { readonly make: () => Error; readonly begins: string }>> = {
   null: { make: () => new Error("bad byte \u0000 here"), begins: "bad byte" },
   high: { make: () => new Error("half \ud83d"), begins: "half" },
   low: { make: () => new Error("half \ude00 of a pair"), begins: "half" },
-  // Wherever a long text is cut, an emoji stands there.
+  // An emoji is at each place where a long text may be cut.
   long: { make: () => new Error("😀".repeat(20_000)), begins: "😀😀" },
   shifted: { make: () => new Error(`x${"😀".repeat(20_000)}`), begins: "x😀" },
   name: { make: () => Object.assign(new Error("odd name"), { name: "Odd\u0000Error\ud83d" }), begins: "odd name" },
@@ -31,7 +31,7 @@ const DELAYS: Readonly<Record<string, unknown>> = {
 
 const next = async (run: Promise<Run<number>>): Promise<void> => assert.equal(await (await run).output({ timeout: "15s" }), 2);
 
-/** What a handler returns that cannot be stored, with the code of the refusal. */
+/** Outputs that cannot be stored, each with the code of the refusal. */
 const OUTPUTS: Readonly<Record<string, readonly [make: () => unknown, code: RegExp]>> = {
   date: [() => ({ at: new Date() }), /^INVALID_OUTPUT$/],
   bigint: [() => [1n], /^INVALID_OUTPUT$/],

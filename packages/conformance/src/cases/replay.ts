@@ -48,7 +48,7 @@ export const replayCases = [
     assert.notEqual(output.random[0], output.random[1]);
   }),
   rule18("what decides the order once decides it in each replay", async (t) => {
-    // The function acts on the order of arrival: a replay that saw another order would ask for other steps.
+    // The function acts on the order of arrival: a replay in another order would start other steps.
     const workflow = defineWorkflow({
       name: "arrivals",
       queue: t.queue,
@@ -94,7 +94,7 @@ export const replayCases = [
         if (settled) break;
         const worker = await t.spawnWorker();
         const seen = t.lines().length;
-        // Its life is counted from when it begins to work: the moment of death differs, not only the start-up.
+        // The lifetime starts with the first work, so that the moment of death differs, and not only the start-up time.
         await t.until("the worker to do something", () => settled || t.lines().length > seen, recoveryMs + 10_000);
         await new Promise((resolve) => setTimeout(resolve, aliveMs));
         worker.kill("SIGKILL");
@@ -116,7 +116,7 @@ export const replayCases = [
       const run = await backend.submit(orderly, { ...keys, file: t.effects, queue: t.queue }, { queue: t.queue });
       await run.signal("first", keys);
       await t.until("the steps to run", () => t.lines().length === 3);
-      // The last of them is on record before its worker goes.
+      // Meanwhile the last step is recorded, before its worker is killed.
       await new Promise((resolve) => setTimeout(resolve, 1_000));
       first.kill("SIGKILL");
       await first.exited;

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { casesOf } from "../suite.ts";
 import { increment, workflowCasesOf } from "./common.ts";
 
-/* Code of the user that is slow where the runtime may not expect it: schemas, ticks, handlers that block the event loop. */
+/* Cases of slow user code in unexpected places: schemas, ticks, handlers that block the event loop. */
 
 const rule5 = casesOf(5);
 const rule18 = workflowCasesOf(18);
@@ -12,7 +12,7 @@ const rule26 = workflowCasesOf(26);
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** A schema that takes its time each time, or the first time only. */
+/** A schema that is slow each time, or the first few times only. */
 function slow(ms: number, times = Number.POSITIVE_INFINITY) {
   let left = times;
   return z.object({ n: z.number() }).refine(async () => {
@@ -27,7 +27,7 @@ export const slowCodeCases = [
     async (t) => {
       const task = defineTask({
         name: "slow_schema",
-        // Both with room for a busy machine: the timeout must be shorter than the schema takes.
+        // Both times have room for a busy machine: the timeout must be shorter than the schema takes.
         input: slow(4_000),
         timeout: 3_000,
         retry: { attempts: 1 },

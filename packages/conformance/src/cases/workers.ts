@@ -12,7 +12,7 @@ const rule14 = casesOf(14);
 
 const echo = defineTask({ name: "echo", handler: async (value: unknown) => value });
 
-/** Before all others, where the engine has priorities: what is not touched cannot be for its place. */
+/** The highest priority, if the engine has priorities, so that a run is not left waiting for its priority. */
 function urgent({ capabilities }: TaskBackend): { priority?: "urgent" } {
   return capabilities.features.priority === "unsupported" ? {} : { priority: "urgent" };
 }
@@ -34,14 +34,14 @@ export const workerCases = [
     async (t) => {
       const isolated = defineTask({ name: "isolated", handler: async (n: number) => n });
       const producer = await t.backend();
-      // Where the engine looks past so many only: no more than those.
+      // If the engine skips only a limited number of such runs, no more than that are submitted.
       const length = producer.capabilities.features.queueIsolation === "approximate" ? 100 : 400;
       const options = { queue: `${t.queue}-idle` };
       const idle = await producer.submitMany(Array.from({ length }, (_, n) => ({ task: isolated, input: n, options })));
       const { backend } = await t.serve([isolated]);
       assert.equal(await (await backend.submit(isolated, -1, { queue: t.queue })).output({ timeout: "15s" }), -1);
       assert.equal((await idle[0]?.result())?.status, "pending");
-      // Some at a time: a backend on few connections is not away because many stand in line for them.
+      // The cancellations are made some at a time: on few connections, many in line would time out.
       await mapInLanes(idle, 20, (run) => run.cancel());
     },
     { shows: ["queueIsolation"] },
@@ -57,7 +57,7 @@ export const workerCases = [
       const run = await (await t.backend()).submit(known, 1, { queue: t.queue, ...urgent(backend) });
       await (await backend.submit(echo, 1, { queue: t.queue })).output({ timeout: "10s" });
       await t.until("a warning that names the task", () => warnings.some((warning) => warning.includes("known_elsewhere")));
-      // Where a worker has to take a run to see what it is, it holds it for a moment.
+      // A worker that must claim a run to learn its name holds it for a moment.
       await t.until("the run to wait uncharged", async () => (await run.result()).attempts === 0);
       await t.serve([known]);
       assert.equal(await run.output({ timeout: "15s" }), 2);
@@ -84,7 +84,7 @@ export const workerCases = [
     const stopped = worker.stop();
     setTimeout(() => finish(), 100);
     await stopped;
-    // No worker is left that could run it again; what an engine has accepted may show a moment later.
+    // No worker is left that could run it again; the end may become visible a moment after the engine accepted it.
     assert.equal(await running.output({ timeout: "15s" }), "finished");
     assert.equal((await waiting.result()).status, "pending");
     await waiting.cancel();
@@ -155,7 +155,7 @@ export const workerCases = [
       const output = await run.output({ timeout: backend.capabilities.limits.recoveryMs + 10_000 });
       assert.equal(output, `x ${second.pid}`);
       first.kill("SIGCONT");
-      // Awake again, the first worker ends its attempt one way or the other, and goes on with other runs.
+      // When it is continued, the first worker ends its attempt in one way or another, and goes on with other runs.
       await t.until("the frozen attempt to end", () => t.lines().some((line) => line.endsWith(` ${first.pid}`) && !line.includes("start")));
       second.kill("SIGTERM");
       await second.exited;
@@ -164,7 +164,7 @@ export const workerCases = [
       const result = await run.result();
       assert.equal(result.status, "completed");
       assert.equal(result.output, `x ${second.pid}`);
-      // Whatever else the engine may have handed to the frozen worker: no start of which nothing was seen is charged.
+      // The engine may have given the frozen worker other starts: those that the worker never saw are not charged.
       assert.equal(result.attempts, 2);
     },
     { timeoutMs: 60_000 },
@@ -177,7 +177,7 @@ export const workerCases = [
       const backend = await t.backend();
       const run = await backend.submit(patient, { file: t.effects, queue: t.queue, ms: 2_500 }, { queue: t.queue });
       await t.until("the long step to start", () => t.lines().some((line) => line.startsWith("long start")));
-      // Once nothing is being written: an engine in the same process would be frozen with its locks.
+      // The worker is frozen while nothing is being written: an engine in the same process would be frozen with its locks.
       await new Promise((resolve) => setTimeout(resolve, 300));
       first.kill("SIGSTOP");
       const second = await t.spawnWorker();

@@ -11,7 +11,7 @@ const rule25 = workflowCasesOf(25);
 const rule26 = workflowCasesOf(26);
 const rule27 = workflowCasesOf(27);
 
-/** A task that runs until it is aborted, and tells. */
+/** A task that runs until it is aborted, and notes that. */
 function hanging(t: CaseContext, name: string) {
   return defineTask({
     name,
@@ -184,7 +184,7 @@ export const workflowCases = [
     const backend = await t.backend();
     const workflow = defineWorkflow({ name: "unbegun", handler: async () => 1 });
     const run = await backend.submit(workflow, null, { queue: t.queue });
-    // Several at the same moment are one: none is told that there is no such run.
+    // Several cancellations at the same moment count as one: none rejects for an unknown run.
     await Promise.all([1, 2, 3, 4, 5].map(() => run.cancel()));
     await assert.rejects(run.output({ timeout: "5s" }), TaskCancelledError);
   }),
