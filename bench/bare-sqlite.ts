@@ -1,10 +1,10 @@
 import { openConnection } from "../packages/sqlite/src/driver.ts";
 
-/** The least SQL that a task queue needs, through the same driver: what the engine itself costs. */
+/** The least SQL that a task queue needs, through the same driver: it measures the cost of the engine itself. */
 export interface BareQueue {
-  /** Inserts `batch` jobs a transaction. */
+  /** Inserts `batch` jobs per transaction. */
   submit(count: number, batch: number): void;
-  /** Claims, runs and settles `batch` jobs at a time. Returns how many. */
+  /** Claims, runs and settles `batch` jobs at a time. Returns the number of jobs. */
   process(batch: number): number;
   close(): void;
 }

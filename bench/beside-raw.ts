@@ -1,7 +1,7 @@
 import { inLanes, percentile, seconds, type Row, type Table } from "./measure.ts";
 
 /*
- * Ours beside the raw engine doing the same on the same server, in turns.
+ * Compares our backend with the raw engine on the same work and the same server, in turns.
  */
 
 const LANES = 20;
@@ -10,7 +10,7 @@ type Contender = "ours" | "raw";
 type Samples = Record<Contender, number[]>;
 export type Work = Record<Contender, (index: number) => Promise<unknown>>;
 
-/** Each contender in each round, in an order left to chance. The first round does not count. */
+/** Measures each contender in each round, in random order. The first round does not count. */
 async function inTurns(rounds: number, measure: (who: Contender, round: number) => Promise<number>): Promise<Samples> {
   const samples: Samples = { ours: [], raw: [] };
   for (let round = -1; round < rounds; round++) {
@@ -22,7 +22,7 @@ async function inTurns(rounds: number, measure: (who: Contender, round: number) 
   return samples;
 }
 
-/** Of many short rounds all together: a server that shares the processor is slow for seconds at a time. */
+/** The rate over many short rounds together: a server that shares the processor is slow for seconds at a time. */
 const rate = (name: string, count: number, samples: Samples): Row => {
   const [ours, bare] = [samples.ours, samples.raw].map((times) => (count * times.length) / sum(times)) as [number, number];
   return { name, unit: "/s", ours, bare, goal: { text: "within 5 % of raw", reached: ours / bare / 0.95 } };
@@ -41,7 +41,7 @@ const time = (name: string, { ours, raw }: Samples, at: number, allowed: number)
   };
 };
 
-/** Of an engine that has both: one task, and a chain of ten. `chainMayAdd` is the share that ours may take longer. */
+/** Measures an engine that has both: one task, and a chain of ten. `chainMayAdd` is the share by which our chain may be slower. */
 export async function besideRaw(
   title: string,
   { task, chain, chainMayAdd }: { readonly task: Work; readonly chain: Work; readonly chainMayAdd: number },

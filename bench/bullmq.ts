@@ -10,8 +10,8 @@ import { openRawBullmq } from "./raw-bullmq.ts";
 import { add, chainOfTen, increment } from "./tasks.ts";
 
 /*
- * Ours beside raw BullMQ on the same server, in turns. Raw is shown as its users write it, without priorities, and with
- * one on each job, which is what ours gives every job so that its priorities hold.
+ * Compares our backend with raw BullMQ on the same server, in turns. Raw BullMQ is measured without priorities, as its users write
+ * it, and with a priority on each job, which our backend gives every job.
  */
 
 const LANES = 50;
@@ -32,7 +32,7 @@ async function open(url: string): Promise<TaskBackend> {
 
 type Contender = "ours" | "raw" | "prioritised";
 
-/** How fast something is done `count` times, from the first to the last. */
+/** The rate of `count` events, from the first to the last. */
 class Rate {
   readonly #count: number;
   readonly #done: (rate: number) => void;
@@ -53,7 +53,7 @@ class Rate {
 
 interface Turn {
   submit(index: number): Promise<unknown>;
-  /** Works off what was submitted. Answers with the rate. */
+  /** Runs the submitted jobs. Returns the rate. */
   process(): Promise<number>;
 }
 
@@ -87,7 +87,7 @@ async function rawTurn(url: string, count: number, priority?: number): Promise<T
   };
 }
 
-/** Many short rounds, each contender in each, in changing order: this is how a noisy machine treats all the same. */
+/** Measures all contenders in many short rounds, in changing order, so that a noisy machine affects all alike. */
 async function throughput(url: string, { rounds, count }: Size): Promise<Row[]> {
   const turns = { ours: await oursTurn(url, count), raw: await rawTurn(url, count), prioritised: await rawTurn(url, count, 3) };
   const contenders: readonly Contender[] = ["ours", "raw", "prioritised"];
@@ -98,7 +98,7 @@ async function throughput(url: string, { rounds, count }: Size): Promise<Row[]> 
       const who = contenders[(place + round + contenders.length) % contenders.length] as Contender;
       const submit = count / (await seconds(() => inLanes(count, LANES, (index) => turns[who].submit(index))));
       const process = await turns[who].process();
-      // The first rounds warm up.
+      // The first rounds only warm up.
       if (round < 0) continue;
       rates.submit[who].push(submit);
       rates.process[who].push(process);
@@ -118,7 +118,7 @@ async function throughput(url: string, { rounds, count }: Size): Promise<Row[]> 
   });
 }
 
-/** From submit in this process to the result in it, through a worker in another. */
+/** The time from submit to result in this process, through a worker in another one. */
 async function latency(url: string, { trips }: Size): Promise<Row[]> {
   const backend = await open(url);
   const { schema, prefix } = { schema: undefined, prefix: undefined, ...optionsFor(url) };

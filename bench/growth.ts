@@ -6,8 +6,8 @@ import { startWorkerProcess, stopProcess } from "./processes.ts";
 import { add, chains, echo, nap } from "./tasks.ts";
 
 /*
- * How the cost of a backend grows: with what waits, with the length of a workflow, with the size of a payload, and what more worker
- * processes bring. Ours alone: the shape of each line is what matters.
+ * How the cost of a backend grows: with the number of waiting runs, the length of a workflow and the size of a payload, and with
+ * more worker processes. Only our backend is measured: the shape of each line matters.
  */
 
 /** One line of a chart. */
@@ -18,17 +18,17 @@ export interface Growth {
 
 /** All lines of a backend. */
 export interface Grown {
-  /** With its version, as observed. */
+  /** The server with its version, as observed. */
   readonly server: string;
   readonly lines: readonly Growth[];
 }
 
 const BATCH = 1_000;
 const LANES = 20;
-/** What each worker process can do at most, in a second. */
+/** The load of one worker process: `concurrency` naps of `ms` milliseconds at a time. */
 const NAPS = { concurrency: 10, ms: 50 };
 
-/** Tasks a second, from a queue in which so many more wait. */
+/** Tasks per second from a queue, by the number of further tasks that wait in it. */
 async function waiting(backend: TaskBackend, depths: readonly number[]): Promise<Growth> {
   const atFirst = await fromQueue(backend, 0, 200);
   const measured = Math.min(Math.max(Math.round(atFirst * 2), 200), 10_000);
@@ -37,9 +37,9 @@ async function waiting(backend: TaskBackend, depths: readonly number[]): Promise
   return { chart: "waiting", points };
 }
 
-/** The rate of the first ones, as many as are measured. */
+/** The rate of the first `measured` tasks, while `more` others wait behind them. */
 async function fromQueue(backend: TaskBackend, more: number, measured: number): Promise<number> {
-  // A task of its own: Hatchet looks for work by task, and at the first that wait only.
+  // Each measurement has its own task: Hatchet looks for work by task, and only at the first waiting runs.
   const queue = `waiting_${more}_${randomBytes(3).toString("hex")}`;
   const task = defineTask({ name: queue, queue, handler: async ({ a, b }: { a: number; b: number }) => a + b });
   backend.register(task);
@@ -55,7 +55,7 @@ async function fromQueue(backend: TaskBackend, more: number, measured: number): 
   let done = 0;
   let startedAt = 0;
   const onAttempt = (): void => {
-    // The first ones bear the start of the worker.
+    // The first tasks are left out: they include the start of the worker.
     if (++done === LANES) startedAt = performance.now();
     if (done === measured) finish((1_000 * (measured - LANES)) / (performance.now() - startedAt));
   };
@@ -65,7 +65,7 @@ async function fromQueue(backend: TaskBackend, more: number, measured: number): 
   return reached;
 }
 
-/** Milliseconds a step of one chain, with nothing else to do. */
+/** Milliseconds per step of a single chain. */
 async function steps(backend: TaskBackend, lengths: readonly number[], rounds: number): Promise<Growth> {
   const points = [];
   for (const at of lengths) {
@@ -81,7 +81,7 @@ async function steps(backend: TaskBackend, lengths: readonly number[], rounds: n
   return { chart: "steps", points };
 }
 
-/** Milliseconds from submit to result, with a payload of so many bytes each way. */
+/** Milliseconds from submit to result, by the size of the payload in each direction. */
 async function payload(backend: TaskBackend, sizes: readonly number[], rounds: number): Promise<Growth> {
   const points = [];
   for (const at of sizes) {
@@ -96,7 +96,7 @@ async function payload(backend: TaskBackend, sizes: readonly number[], rounds: n
   return { chart: "payload", points };
 }
 
-/** Tasks a second that take a moment each, by so many worker processes. */
+/** Tasks per second, each with a short nap, by the number of worker processes. */
 async function workers(backend: TaskBackend, place: Place, counts: readonly number[], forMs: number): Promise<Growth> {
   const points = [];
   for (const at of counts) {
@@ -136,7 +136,7 @@ export async function measureGrowth(place: Place, quick: boolean): Promise<Grown
   ];
   await stopProcess(worker);
   lines.push(await workers(backend, place, quick ? [1, 2] : [1, 2, 4, 8, 16], quick ? 2_000 : 10_000));
-  // Last, because what waits there stays there.
+  // This is measured last, because the waiting tasks stay in the queue.
   lines.push(await waiting(backend, quick ? [10, 1_000] : [10, 1_000, 100_000]));
   await backend.close();
   const { engine, version } = backend.capabilities;

@@ -11,7 +11,7 @@ import { startProcess, startWorkerProcess, stopProcess } from "./processes.ts";
 import { add, chainOfTen, increment } from "./tasks.ts";
 
 /*
- * A task, and a durable task of ten child runs written by hand. Workers are processes of their own.
+ * Compares a task, and a durable task of ten child runs written by hand. Workers are separate processes.
  */
 
 const here = dirname(fileURLToPath(import.meta.url));

@@ -11,14 +11,14 @@ import { places } from "./places.ts";
 import { benchSqlite } from "./sqlite.ts";
 import { benchTemporal } from "./temporal.ts";
 
-/** What `bench/results` holds of a backend, and docs/performance.md is made of. */
+/** The content of a file in `bench/results`, from which docs/performance.md is made. */
 export interface Result {
   readonly date: string;
   readonly node: string;
   readonly cpu: string;
   readonly cores: number;
   readonly tables: readonly Table[];
-  /** By the names of the lines in the charts. */
+  /** The lines of the charts, by name. */
   readonly growth: Readonly<Record<string, Grown>>;
 }
 
@@ -29,7 +29,7 @@ const { values } = parseArgs({
     json: { type: "boolean", default: false },
     quick: { type: "boolean", default: false },
     synchronous: { type: "string" },
-    /** Keeps the result for the page. */
+    /** Writes the result to `bench/results`. */
     keep: { type: "boolean", default: false },
   },
 });

@@ -1,24 +1,24 @@
-/** One line of the table: what was measured, the figure of each contender, and the goal for ours. */
+/** One line of the table: a measurement, the figure of each contender, and our goal. */
 export interface Row {
   readonly name: string;
   readonly unit: string;
   readonly ours: number;
   readonly bare?: number;
   readonly peer?: number;
-  /** Whether ours is good enough, in words; at 1 and above the goal is reached. */
+  /** Our goal in words; it is reached when `reached` is 1 or more. */
   readonly goal?: { readonly text: string; readonly reached: number };
 }
 
 export interface Table {
   readonly title: string;
-  /** What `bare` and `peer` are here. */
+  /** The meaning of `bare` and `peer` here. */
   readonly columns: { readonly bare: string; readonly peer?: string };
   readonly rows: readonly Row[];
 }
 
 export interface BenchOptions {
   readonly quick: boolean;
-  /** SQLite only. Both, when it is not given. */
+  /** SQLite only. Default: both. */
   readonly synchronous?: string | undefined;
 }
 

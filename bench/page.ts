@@ -8,7 +8,7 @@ import type { Result } from "./main.ts";
 import { round, type Row, type Table } from "./measure.ts";
 
 /*
- * The tables and charts of docs/performance.md, from bench/results. What stands between them is written by people.
+ * Writes the tables and charts of docs/performance.md from bench/results. People write the text around them.
  */
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -22,7 +22,7 @@ const AXES: Readonly<Record<Growth["chart"], { readonly x: string; readonly y: s
   workers: { x: "worker processes, each good for 200 tasks/s", y: "tasks/s" },
 };
 
-/** As much of echarts as is used here. It is installed with the peers. */
+/** The part of echarts that is used here. It is installed with the peers. */
 interface Echarts {
   init(element: null, theme: null, options: object): { setOption(option: object): void; renderToSVGString(): string; dispose(): void };
 }

@@ -4,7 +4,7 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** The variables that lead a process to an engine, in a space of its own there. */
+/** The variables that lead a process to an engine, in its own space there. */
 export type Place = Readonly<Record<string, string>>;
 
 const typeOf = (name: string): Place => ({ TASK_BACKEND_TYPE: createRequire(import.meta.url).resolve(`@task-backend/${name}`) });

@@ -5,7 +5,7 @@ import { pathToFileURL } from "node:url";
 /** plainjob over better-sqlite3, with the durability of the others. Undefined when it is not installed. */
 export interface Plainjob {
   submit(count: number): void;
-  /** Runs what is queued, and resolves when `count` jobs are done. */
+  /** Runs the queued jobs; resolves when `count` jobs are done. */
   process(count: number): Promise<void>;
   close(): void;
 }
@@ -37,7 +37,7 @@ export async function openPlainjob(peers: string, file: string, synchronous: str
   }
   const silent = { error() {}, warn() {}, info() {}, debug() {} };
   const queue = module.defineQueue({ connection: module.better(connection), logger: silent });
-  // It asks for NORMAL itself: the comparison is at one durability.
+  // plainjob sets NORMAL itself, but the comparison needs the same durability for all.
   connection.pragma(`synchronous = ${synchronous}`);
   return {
     submit: (count) => {

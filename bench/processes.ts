@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
 
-/** `task-backend-worker` with the tasks of the bench, serving when this resolves. */
+/** Starts `task-backend-worker` with the tasks of the bench; resolves when it serves. */
 export function startWorkerProcess(
   env: Readonly<Record<string, string>>,
   { queue = "bench", concurrency = 50 } = {},
@@ -15,7 +15,7 @@ export function startWorkerProcess(
   return startProcess([cli, ...args], env, " runs on ");
 }
 
-/** A Node process, once it has printed `ready`. */
+/** Starts a Node process; resolves once it has printed `ready`. */
 export async function startProcess(args: readonly string[], env: Readonly<Record<string, string>>, ready: string): Promise<ChildProcess> {
   const child = spawn(process.execPath, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "inherit"] });
   await new Promise<void>((resolve, reject) => {

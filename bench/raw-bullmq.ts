@@ -5,7 +5,7 @@ export interface RawBullmq {
   submit(data: { a: number; b: number }): Promise<unknown>;
   /** Processes until `count` jobs are done. */
   process(concurrency: number, onCompleted: () => void, count: number): Promise<void>;
-  /** From submit to the result, by QueueEvents. */
+  /** The time from submit to result, by QueueEvents. */
   roundTrip(data: { a: number; b: number }): Promise<unknown>;
   close(): Promise<void>;
 }
@@ -19,7 +19,7 @@ export interface RawOptions {
 
 const WEEK_S = 7 * 24 * 3600;
 
-/** The connection of a URL, and the argument that makes BullMQ use PostgreSQL. */
+/** The connection for a URL, and the argument that makes BullMQ use PostgreSQL. */
 function storeOf(url: string) {
   if (!url.startsWith("postgres"))
     return { connection: { url, maxRetriesPerRequest: null } as ConnectionOptions, factory: undefined as never };

@@ -1,7 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { DefaultLogger, NativeConnection, Runtime, Worker } from "@temporalio/worker";
 
-/** A worker process of the raw SDK: address and task queue are its arguments. */
+/** A worker process of the raw SDK. Its arguments are an address and a task queue. */
 const [address = "", taskQueue = ""] = process.argv.slice(2);
 Runtime.install({ logger: new DefaultLogger("ERROR") });
 const worker = await Worker.create({

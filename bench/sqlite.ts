@@ -12,8 +12,8 @@ import { startWorkerProcess, stopProcess } from "./processes.ts";
 import { add, chainOfTen, increment } from "./tasks.ts";
 
 /*
- * Ours beside the engine alone and a peer, in one run and at one durability, in turns so that a busy machine slows all
- * of them. Figures are medians of the rounds.
+ * Compares our backend with the engine alone and a peer, in one run with the same durability, and in turns, so that a busy machine
+ * affects all of them alike. Figures are medians of the rounds.
  */
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -75,7 +75,7 @@ async function throughput(): Promise<Row[]> {
   });
 }
 
-/** From submit in this process to the result in it, through a worker in another. */
+/** The time from submit to result in this process, through a worker in another one. */
 async function latency(): Promise<Row[]> {
   const file = newFile();
   const backend = await open(file);
@@ -114,7 +114,7 @@ async function workflows(): Promise<Row[]> {
   });
   for (let index = 0; index < 100; index++) alone.push(1_000 * (await seconds(async () => (await backend.submit(chainOfTen, 0)).output())));
   await backend.close();
-  // A step that shares with nothing takes two transactions: what two of one row cost is the floor that the disk sets.
+  // A step alone takes two transactions, so the disk sets its minimum: the time of two transactions of one row.
   const bare = bareQueue(newFile(), synchronous);
   const sync = (1_000 * (await seconds(() => bare.submit(500, 1)))) / 500;
   bare.close();
@@ -132,7 +132,7 @@ async function workflows(): Promise<Row[]> {
   ];
 }
 
-/** Resident memory while 200,000 tasks go through. */
+/** The resident memory while 200,000 tasks run. */
 async function memory(): Promise<Row[]> {
   const backend = await open(newFile());
   await backend.startWorker({ concurrency: LANES });

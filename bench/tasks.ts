@@ -14,7 +14,7 @@ const chainOf = (name: string, length: number) =>
 export const chainOfOne = chainOf("chain_of_one", 1);
 export const chainOfTen = chainOf("chain_of_ten", 10);
 export const chainOfHundred = chainOf("chain_of_hundred", 100);
-/** By their length. */
+/** Chains by their length. */
 export const chains = new Map([
   [1, chainOfOne],
   [10, chainOfTen],

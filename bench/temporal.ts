@@ -11,8 +11,8 @@ import { startProcess, startWorkerProcess, stopProcess } from "./processes.ts";
 import { add, chainOfTen, increment } from "./tasks.ts";
 
 /*
- * Ours beside the raw SDK doing the same on the same server, in turns: a standalone activity, and a workflow of ten
- * activities written by hand. Workers are processes of their own.
+ * Compares our backend with the raw SDK on the same work and the same server, in turns: a standalone activity, and a workflow of
+ * ten activities written by hand. Workers are separate processes.
  */
 
 const here = dirname(fileURLToPath(import.meta.url));

@@ -1,6 +1,6 @@
-// npm run bench                      every backend, one after the other, and docs/performance.md with its charts
+// npm run bench                      all backends, one after the other, then docs/performance.md with its charts
 //   -- --backend sqlite|bullmq|temporal|hatchet [--part raw|growth] [--json] [--quick] [--synchronous full|normal]
-//   -- --page                        the page alone, from what was kept
+//   -- --page                        only the page, from stored results
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -25,11 +25,11 @@ if (given.includes("--page")) {
     await load("bench/main.ts");
   });
 } else {
-  // Each has the machine for itself.
+  // The backends run one after the other, so that each has the machine for itself.
   for (const backend of Object.keys(NEEDS)) again("--backend", backend, "--keep", ...given);
   again("--page");
 }
-// The raw SDK of Hatchet keeps its stream of results open for ever.
+// The raw SDK of Hatchet keeps its stream of results open, so the process must exit.
 process.exit();
 
 async function load(file) {
@@ -42,7 +42,7 @@ function again(...args) {
   if (status !== 0) process.exit(status ?? 1);
 }
 
-/** What the bench compares with, and what draws. */
+/** Installs the peers that the bench compares with, and the library for charts. */
 function peers() {
   const folder = join(root, "bench/peers");
   if (existsSync(join(folder, "node_modules/echarts"))) return;

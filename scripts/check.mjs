@@ -1,4 +1,4 @@
-// Everything that needs no server: format, lint, types, type tests, unused code, packages, lock file. Each runs, then the failures are told.
+// Checks everything that needs no server: format, lint, types, type tests, unused code, packages, lock file. Reports failures at the end.
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -49,7 +49,7 @@ if (failed.length > 0) {
   process.exit(1);
 }
 
-/** npm drops platform packages that it cannot get where the lock is written, without a word. */
+/** Finds missing platform packages in the lock file: npm silently drops those that it cannot get when it writes the file. */
 function incompleteInLockFile() {
   const { packages: entries } = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8"));
   const present = new Set(Object.keys(entries).map((path) => path.slice(path.lastIndexOf("node_modules/") + "node_modules/".length)));

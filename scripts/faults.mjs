@@ -1,4 +1,4 @@
-// Real workers on real servers under faults, and an auditor afterwards.
+// Runs real workers on real servers under faults, and then an auditor.
 //   npm run faults -- [--backend sqlite|bullmq|bullmq-redis|bullmq-postgres|temporal|hatchet|custom-backend] [--seed N] [--minutes M] [--json] [--keep]
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";

@@ -1,6 +1,6 @@
-// docs/guarantees.md, from the reports of the conformance suite in .reports (npm test leaves them there).
+// Makes docs/guarantees.md from the reports of the conformance suite in .reports, which npm test leaves there.
 //   npm run guarantees            writes the page
-//   npm run guarantees -- --check  says whether it is what the reports say
+//   npm run guarantees -- --check  checks that the page agrees with the reports
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -9,10 +9,10 @@ import { root } from "./setup.mjs";
 
 const PAGE = join(root, "docs/guarantees.md");
 const REPORTS = join(root, ".reports");
-/** In the order of the columns. */
+/** The engines in the order of the columns. */
 const ENGINES = ["sqlite", "bullmq-redis", "bullmq-postgres", "temporal", "hatchet"];
 
-/** A problem when the page says something else than the reports, with what to do; else a note for people. */
+/** Compares the page with the reports. Returns a problem with its remedy when they differ, else a note for people. */
 export async function checkGuarantees() {
   const { reports, missing } = read();
   if (missing.length > 0) return { note: `not compared: ${missing.join(", ")}; npm test writes the reports` };
@@ -111,7 +111,7 @@ async function page(reports) {
   return format(lines.join("\n"), { ...(await resolveConfig(PAGE)), filepath: PAGE });
 }
 
-/** Of servers that a distribution installs, patches do not matter. */
+/** The server's version in the page, without the patch level of servers that a distribution installs. */
 function server({ engine, server: version }) {
   return engine === "bullmq"
     ? version.replace(/ on (redis|valkey) (\d+\.\d+).*/i, " on $1 $2").replace(/ on (postgresql) (\d+).*/i, " on $1 $2")

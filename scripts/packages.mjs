@@ -1,4 +1,4 @@
-// docs/packages.md: what installing each package costs, and under which licences. Needs the registry.
+// Makes docs/packages.md: the size and the licences of each package's installation. Needs the registry.
 //   npm run packages
 import { execFileSync } from "node:child_process";
 import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -9,7 +9,7 @@ import { root, setup } from "./setup.mjs";
 
 const PAGE = join(root, "docs/packages.md");
 const PACKAGES = ["core", "worker", "sqlite", "bullmq", "temporal", "hatchet", "conformance"];
-/** Installed beside it, as a user must. */
+/** The packages that a user must install with each of ours. */
 const BESIDE = {
   worker: ["core"],
   sqlite: ["core"],
@@ -18,7 +18,7 @@ const BESIDE = {
   hatchet: ["core"],
   conformance: ["core", "worker"],
 };
-/** In the public domain by its licence file, with nothing in its package.json. */
+/** Packages whose licence is only in a file, and not in their package.json. */
 const BY_FILE = { unionfs: "Unlicense" };
 
 await setup();
@@ -80,7 +80,7 @@ try {
   rmSync(folder, { recursive: true, force: true });
 }
 
-/** Of every package under a node_modules. */
+/** The manifests of all packages under a node_modules. */
 function manifests(modules) {
   if (!existsSync(modules)) return [];
   return readdirSync(modules)
@@ -104,7 +104,7 @@ function sizeOf(path) {
   return readdirSync(path).reduce((sum, entry) => sum + sizeOf(join(path, entry)), 0);
 }
 
-/** Not every registry answers. */
+/** The result of npm audit in a project, as text. Not every registry answers. */
 function audit(project) {
   try {
     const { metadata } = JSON.parse(

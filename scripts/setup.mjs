@@ -1,5 +1,5 @@
-// Installs when the lock file has changed and builds the packages whose sources have: nothing else of this project
-// may be imported before. Needs Node alone.
+// Installs when the lock file has changed, and builds packages whose sources have changed. Nothing else of this project may be
+// imported before. Needs only Node.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
-/** In the order of their imports; what stands side by side is built side by side. */
+/** The packages in the order of their imports; those of one line are built at the same time. */
 const BUILD_ORDER = [
   ["packages/core"],
   ["packages/sqlite", "packages/bullmq", "packages/temporal", "packages/hatchet", "packages/worker", "packages/conformance"],
@@ -52,7 +52,7 @@ function sourceHash(folder, lock) {
     join(root, "tsconfig.json"),
     ...walk(join(root, folder, "src")),
   ];
-  // What a package imports is in its declarations, so a change of core rebuilds the others as well.
+  // Declarations of core are part of the other packages, so a change of core rebuilds them as well.
   if (folder !== "packages/core") files.push(...walk(join(root, "packages/core/src")));
   return hashFiles(files, lock);
 }

@@ -1,4 +1,4 @@
-// Counts what ran, prints the reason of each skip, and ends with the one line that CI reads.
+// Counts the tests, prints the reason of each skip, and ends with the one line that CI reads.
 import { checkGuarantees } from "./guarantees.mjs";
 
 export default class SummaryReporter {
@@ -13,7 +13,7 @@ export default class SummaryReporter {
           counts.skipped++;
           console.log(`skipped: ${test.fullName} (${result.note})`);
         } else if (!this.filtered) {
-          // A skip without a reason hides something.
+          // A skip without a reason counts as a failure.
           counts.failed++;
           console.log(`failed: ${test.fullName} was skipped without a reason`);
         }
@@ -23,7 +23,7 @@ export default class SummaryReporter {
     const { problem, note } = await checkGuarantees();
     if (problem) counts.failed++;
     console.log(problem ? `failed: ${problem}` : note);
-    // After the other reporters have had their say.
+    // This runs after the output of the other reporters.
     process.once("exit", (code) => {
       if (counts.failed > 0 && code === 0) process.exitCode = 1;
       console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);

@@ -1,5 +1,5 @@
 // Installs, builds, starts the engines and runs the tests. Ends with one line: N passed, N failed, N skipped.
-//   npm test -- --backend bullmq          the conformance suite on one backend, here on both of its stores
+//   npm test -- --backend bullmq          the conformance suite on one backend, on both stores of bullmq
 //   npm test -- --backend bullmq-redis    on one store
 //   npm test -- --rule 18                 the cases of one rule
 import { spawn } from "node:child_process";
@@ -9,7 +9,7 @@ import { parseArgs } from "node:util";
 import { root, setup } from "./setup.mjs";
 import { withEngines } from "./with-engines.mjs";
 
-/** The engine that a file of test/conformance needs. Files without one need nothing installed. */
+/** The engine that a file of test/conformance needs. Other files need no server. */
 const NEEDS = {
   "bullmq-redis": "redis",
   "bullmq-postgres": "postgres",
@@ -36,7 +36,7 @@ const engines = [...new Set(chosen.map((name) => NEEDS[name]).filter(Boolean))];
 process.exitCode = await withEngines(engines, (env, missing) => {
   const reasons = Object.entries(missing);
   for (const [name, reason] of reasons) console.error(`${process.env.CI ? "failed" : "skipped"}: ${name} (${reason})`);
-  // Under CI every engine is required.
+  // In CI every engine is required.
   if (reasons.length > 0 && process.env.CI) return 1;
   return vitest({ ...env, TASK_BACKEND_MISSING_ENGINES: JSON.stringify(missing) });
 });

@@ -1,9 +1,9 @@
-// Starts what a command needs and does not find, and stops it afterwards.
+// Starts the engines that a command needs and does not find, and stops them afterwards.
 import { join } from "node:path";
 import { root } from "./setup.mjs";
 
 /**
- * Calls back with the variables of the engines and with why the others are missing; then stops what was started here.
+ * Calls back with the variables of the engines, and with the reasons for missing ones; then stops the engines that it started.
  * @param {readonly string[]} names
  * @param {(env: Record<string, string>, missing: Record<string, string>) => number | Promise<number>} work answers with an exit status
  */

@@ -8,7 +8,7 @@ import { redis } from "../engines/redis.ts";
 import { onEngine } from "./engines/required.ts";
 
 /*
- * The server dies in the middle of work and comes back with what it had on disk. It is one of these tests' own.
+ * The server of these tests dies in the middle of work, and comes back with the data that it had on disk.
  */
 
 const TASKS = 1_000;
@@ -43,7 +43,7 @@ async function restart(engine: Engine, server: Server, signal: NodeJS.Signals): 
 
 for (const [engine, signal] of [
   [redis, "SIGKILL"],
-  // An immediate shutdown, as after a crash: it recovers from its log.
+  // An immediate shutdown is like a crash: PostgreSQL recovers from its log.
   [postgres, "SIGQUIT"],
 ] as const) {
   onEngine(engine.name, engine.variable, `bullmq: ${engine.name} restarts`, () => {

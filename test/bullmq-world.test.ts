@@ -8,15 +8,15 @@ import { afterEach, describe, expect, test } from "vitest";
 import { onEngine } from "./engines/required.ts";
 
 /*
- * What others do to the store, and what the store does not take: damaged and foreign jobs, records that are removed, other databases
- * and schemas, and runs that end before they begin.
+ * Changes that others make to the store, and data that it refuses: damaged and foreign jobs, removed records, other databases and
+ * schemas, and runs that end before they start.
  */
 
 interface World {
   readonly backend: TaskBackend;
-  /** A BullMQ queue by its own tools. */
+  /** The BullMQ queue, for BullMQ's own tools. */
   readonly queue: Queue;
-  /** Writes over one field of a job. */
+  /** Overwrites one field of a job. */
   readonly damage: (jobId: string, field: "data" | "opts" | "progress", text: string) => Promise<void>;
   readonly close: () => Promise<void>;
 }
@@ -58,7 +58,7 @@ async function onRedis(url: string, prefix = space(), options = {}): Promise<Wor
 async function onPostgres(url: string, schema = space(), options = {}): Promise<World> {
   const backend = await createBackend(bullmq({ url, schema, ...options }), { log: silentLogger });
   const pool = new pg.Pool({ connectionString: url, options: `-c search_path=${schema}`, max: 4 });
-  // With the schema named: BullMQ looks for its own one, `bullmq`, in whatever pool it is given, and a new database has none.
+  // The schema must be named: BullMQ uses its default, `bullmq`, with any pool, and a new database has no such schema.
   const connection = { connectionString: url, schema };
   const queue = new Queue("q", { connection }, createPostgresBackend as never);
   const world: World = {
@@ -137,7 +137,7 @@ function others(make: (options?: object) => Promise<World>, damages: readonly (r
       await (await backend.getRun(stepOf(run, 0))).output({ timeout: "10s" });
       await run.cancel();
     }
-    // Now both stand in the journal: the end of the first step, by which the charge begins, and the cancel.
+    // The journal now holds both: the end of the first step, which starts the charge, and the cancellation.
     await backend.startWorker({ queues: ["f"] });
     for (const run of runs) {
       expect(await code(run.output({ timeout: "10s" }))).toBe("TASK_CANCELLED");

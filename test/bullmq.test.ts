@@ -185,7 +185,7 @@ onEngine("postgres", "POSTGRES_URL", "bullmq on PostgreSQL", (url) => {
       const schema = space();
       const backends = await Promise.all(Array.from({ length: 6 }, () => open({ url, schema })));
       await Promise.all(backends.map((backend) => backend.close()));
-      // Of one's own, it must see the tables.
+      // A pool given by the user must see the tables.
       const blind = new pg.Pool({ connectionString: url, max: 4 });
       await expect(open({ connection: blind })).rejects.toMatchObject({ name: "ConfigurationError" });
       await blind.end();

@@ -13,7 +13,7 @@ import type { RunRequest, SignalRequest } from "@task-backend/core/adapter";
 import { sqlite } from "@task-backend/sqlite";
 import { afterEach, describe, expect, test } from "vitest";
 
-/** What came to the engine: what is refused must not have come there. */
+/** The requests that reached the engine: a refused one must not be among them. */
 const submitted: RunRequest[] = [];
 const signals: SignalRequest[] = [];
 const open: TaskBackend[] = [];

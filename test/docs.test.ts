@@ -9,10 +9,10 @@ import { parse } from "yaml";
 import { afterAll, describe, expect, test } from "vitest";
 
 /*
- * The code in the documentation: every TypeScript block is compiled under strict, those that begin with "// run" are run, those
- * that begin with "// NAME.ts" can be imported by the others of their page. YAML is read, links lead somewhere.
+ * Tests the code in the documentation: every TypeScript block is compiled under strict, and those that begin with "// run" are run;
+ * those that begin with "// NAME.ts" can be imported by the other blocks of their page. YAML is parsed, and links must lead to a file.
  *
- * What a fragment leaves out stands before it, in a comment that readers do not see: <!-- given: const url = ""; -->
+ * Code that a fragment leaves out stands before it in a comment that readers do not see: <!-- given: const url = ""; -->
  */
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
@@ -56,7 +56,7 @@ function blocksOf(page: string): Block[] {
   }));
 }
 
-/** A project that resolves the packages as they are built, with the page's modules and a file for each block. */
+/** Writes a project that resolves the built packages, with the page's modules and one file for each block. */
 function write(page: string, blocks: readonly Block[]): { readonly folder: string; readonly files: readonly string[] } {
   const place = join(folder, page.replaceAll(/[/.]/g, "_"));
   mkdirSync(place);
@@ -84,7 +84,7 @@ function write(page: string, blocks: readonly Block[]): { readonly folder: strin
   return { folder: place, files };
 }
 
-/** Codes that no user sees. */
+/** Codes that users never see. */
 const BETWEEN_WORKERS = ["NOT_HERE"];
 
 describe("documentation", () => {
@@ -123,7 +123,7 @@ describe("documentation", () => {
       .map((path) => readFileSync(join(root, "packages", path), "utf8"));
     const given = /(?:super\(\s*|errorRecord\(\s*"\w+",\s*|code: |code \?\? )"([A-Z]+(?:_[A-Z]+)*)"/g;
     const named = sources.filter((text) => /error/i.test(text)).flatMap((text) => [...text.matchAll(given)].map(([, code = ""]) => code));
-    // Codes that begin with ERR_ are Node's own.
+    // Codes that begin with ERR_ are Node's.
     const codes = named.filter((code) => !code.startsWith("ERR_"));
     const table = readFileSync(join(root, "docs/errors.md"), "utf8").matchAll(/^\| (`.+?`) +\|/gm);
     const told = [...table].flatMap(([, cell = ""]) => [...cell.matchAll(/`(\w+)`/g)].map(([, code = ""]) => code));

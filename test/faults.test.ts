@@ -9,7 +9,7 @@ import { planFaults } from "../faults/plan.ts";
 import { endsBadly, faultyChain, faultyStep, faultyTask, isCancelled, taskOutput, type Effect } from "../faults/tasks.ts";
 
 /*
- * The auditor of the fault suite sees each violation that is put before it, and none where there is none.
+ * The auditor of the fault suite finds each kind of violation, and none in a correct history.
  */
 
 test("a plan follows from its seed", () => {
@@ -29,7 +29,7 @@ test("the auditor finds nothing wrong with what went well, and each thing that d
   onTestFinished(() => backend.close());
   backend.register(faultyTask, faultyStep, faultyChain);
   await backend.startWorker();
-  // Of those that neither fail nor are cancelled, a task and a chain.
+  // The numbers of a task and a chain that neither fail nor are cancelled.
   const [a = 0, b = 0] = Array.from({ length: 100 }, (_, n) => n).filter((n) => !endsBadly(n) && !isCancelled(n));
   const task = await backend.submit(faultyTask, { n: a, file });
   const chain = await backend.submit(faultyChain, { n: b, file });

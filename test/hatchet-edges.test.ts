@@ -8,7 +8,7 @@ import { TcpProxy } from "../engines/tcp-proxy.ts";
 import { onEngine } from "./engines/required.ts";
 
 /*
- * Ends and edges: what is left after a failed start or a stop, bursts, and runs whose data is damaged.
+ * Ends and edge cases: the state after a failed start or a stop, bursts, and runs with damaged data.
  */
 
 const newName = (name: string): string => `${name}-${randomBytes(5).toString("hex")}`;
@@ -67,7 +67,7 @@ onEngine("hatchet", "HATCHET_CLIENT_TOKEN", "hatchet: ends and edges", () => {
       await server.cut();
       const stopped = performance.now();
       await worker.stop({ grace: "2s" });
-      // The grace period, the time to release what is aborted, and closing.
+      // The limit covers the grace period, the release of aborted attempts, and the closing.
       expect(performance.now() - stopped).toBeLessThan(20_000);
       await Promise.all([run.cancel(), waiting.cancel()]);
       await Promise.all([backend.close(), direct.close()]);
@@ -101,7 +101,7 @@ onEngine("hatchet", "HATCHET_CLIENT_TOKEN", "hatchet: ends and edges", () => {
       for (let n = 0; n < 5; n++) await backend.submit(task, null);
       await expect.poll(() => started, { timeout: 20_000 }).toBeGreaterThan(0);
       await sleep(5_000);
-      // It is approximate: never all of them.
+      // The limit is approximate, but never allows all of them.
       expect(started).toBeLessThan(5);
       await expect(backend.submit(task, null, { native: { hatchet: { description: "mine" } } })).rejects.toMatchObject({
         code: "UNSUPPORTED_CAPABILITY",

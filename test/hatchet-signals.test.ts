@@ -6,8 +6,8 @@ import { hatchetUnderTest } from "./engines/hatchet.ts";
 import { onEngine } from "./engines/required.ts";
 
 /*
- * Signals to workflows whose workers are killed at random: the place where Hatchet's own waits hung when they looked back.
- * SIGNAL_RUNS=300 for a long look.
+ * Signals to workflows whose workers are killed at random: Hatchet's own waits hung in this situation when they looked for earlier
+ * events. SIGNAL_RUNS=300 makes a long run.
  */
 
 const RUNS = Number(process.env["SIGNAL_RUNS"] ?? 20);
@@ -48,7 +48,7 @@ onEngine("hatchet", "HATCHET_CLIENT_TOKEN", "hatchet: signals under kills", () =
         };
         let next = 0;
         const lane = async (): Promise<void> => {
-          // On until there was something to survive.
+          // The lanes go on until at least one worker was killed.
           while (next < RUNS || killed === 0) await one(next++);
         };
         await Promise.all(Array.from({ length: 20 }, lane));

@@ -15,10 +15,10 @@ import { describe, expect, test } from "vitest";
 import { onEngine } from "./engines/required.ts";
 
 /*
- * Workflows that begin, wait without a worker, and end, as Hatchet keeps them.
+ * Starts, waits without a worker, and ends of workflows, as Hatchet stores them.
  */
 
-/** Names and queues of this file's runs, so that tests do not meet. */
+/** New names and queues for each run, so that tests do not affect each other. */
 const newName = (name: string): string => `${name}-${randomBytes(5).toString("hex")}`;
 const open = (): Promise<TaskBackend> => createBackend(hatchet(), { log: silentLogger });
 const untilRunning = (run: Run): Promise<void> => expect.poll(async () => (await run.result()).status, { timeout: 30_000 }).toBe("running");
@@ -187,7 +187,7 @@ onEngine("hatchet", "HATCHET_CLIENT_TOKEN", "hatchet: workflows", () => {
         return result.status === "retrying" ? result.error?.code : result.status;
       };
       await expect.poll(code, { timeout: 30_000 }).toBe("NON_DETERMINISM");
-      // Another invocation, which does not come to the step again.
+      // Meanwhile there is another invocation, which does not reach the step again.
       await sleep(5_000);
       await run.cancel();
       await expect(run.output({ timeout: "40s" })).rejects.toThrow(TaskCancelledError);

@@ -22,7 +22,7 @@ import { hatchetUnderTest } from "./engines/hatchet.ts";
 import { killedAtEachStep } from "./killed-at-each-step.ts";
 
 const newQueue = (): string => `q-${randomBytes(5).toString("hex")}`;
-/** Hatchet's names are one for the whole tenant: tests that look at them have their own. */
+/** Hatchet's names are shared by the whole tenant, so tests that look at them use new ones. */
 const newName = (name: string): string => `${name}-${randomBytes(5).toString("hex")}`;
 
 const double = defineTask({
@@ -93,7 +93,7 @@ onEngine("hatchet", "HATCHET_CLIENT_TOKEN", "hatchet, as its own users see it", 
       expect(await run.output({ timeout: "100s" })).toEqual([1, false]);
       const { data } = await client().api.v1TaskGet(run.id);
       const [task] = (data.workflowConfig as { Tasks: { Timeout: string; ScheduleTimeout: string }[] }).Tasks;
-      // The first is a lease that the worker has extended.
+      // The timeout is a lease that the worker has extended.
       expect(task).toMatchObject({ Timeout: "60s", ScheduleTimeout: "87600h" });
       await backend.close();
     }, 120_000);

@@ -2,10 +2,10 @@ import { expect, test } from "vitest";
 import { CaseContext, type EngineUnderTest } from "@task-backend/conformance";
 import { shape } from "../packages/conformance/src/fixtures.ts";
 
-/** The lines that the workflow's steps write when nothing goes wrong. */
+/** The number of lines that the workflow's steps write when nothing goes wrong. */
 const STEPS = 9;
 
-/** One run for each step of a workflow: its worker is killed when that step has begun, and another goes on. */
+/** Runs a workflow once for each of its steps: its worker is killed when that step has started, and another goes on. */
 export function killedAtEachStep(engine: EngineUnderTest, timeoutMs: number): void {
   test.concurrent.for(Array.from({ length: STEPS }, (_, index) => index + 1))(
     `${engine.name}: a worker killed at step %i of ${STEPS} changes nothing`,

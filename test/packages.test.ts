@@ -7,21 +7,21 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 /*
- * The packages as users get them: packed, installed into empty projects outside this repository, and used from there.
+ * Tests the packages as users get them: packed, installed into empty projects outside this repository, and used from there.
  */
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const run = promisify(execFile);
 const ADAPTERS = ["sqlite", "bullmq", "temporal", "hatchet"];
 const PACKAGES = ["core", "worker", "conformance", ...ADAPTERS];
-/** What each adapter, and nothing else, brings along. */
+/** The packages that each adapter installs, and no other of our packages does. */
 const ENGINES: Readonly<Record<string, readonly string[]>> = {
   sqlite: ["@photostructure/sqlite"],
   bullmq: ["bullmq", "ioredis"],
   temporal: ["@temporalio/client", "@temporalio/worker"],
   hatchet: ["@hatchet-dev/typescript-sdk"],
 };
-/** From the oldest that is supported to the newest. */
+/** The TypeScript versions to test, from the oldest supported one to the newest. */
 const TYPESCRIPTS = ["5.4", "5.9", "latest"];
 const INSTALL_MS = 240_000;
 
@@ -37,7 +37,7 @@ beforeAll(async () => {
 
 afterAll(() => rmSync(outside, { recursive: true, force: true }), INSTALL_MS);
 
-/** An empty project with these of our packages and others. */
+/** Makes an empty project with these of our packages, and others. */
 async function project(name: string, ours: readonly string[], others: readonly string[] = []): Promise<string> {
   const folder = join(outside, name);
   mkdirSync(folder);
@@ -55,7 +55,7 @@ async function inProject(folder: string, file: string, code: string): Promise<st
   return stdout.trim();
 }
 
-/** What a TypeScript that is installed there under an alias has to say. */
+/** The output of a TypeScript that is installed there under an alias. */
 async function compile(folder: string, version: string): Promise<string> {
   const tsc = join(folder, "node_modules", `ts-${version.replaceAll(".", "-")}`, "bin/tsc");
   return run(process.execPath, [tsc, "-p", "."], { cwd: folder, maxBuffer: 1 << 26 }).then(
@@ -98,12 +98,12 @@ function licences(folder: string): Map<string, string> {
   return found;
 }
 
-/** In the public domain by its licence file, with nothing in its package.json. */
+/** Packages whose licence is only in a file, and not in their package.json. */
 const UNLICENSED_BY_FIELD = new Set(["unionfs"]);
 const FREE =
   /^\(?(MIT|MIT-0|ISC|Apache-2\.0|Apache License 2\.0|BSD-2-Clause|BSD-3-Clause|0BSD|CC0-1\.0|BlueOak-1\.0\.0|Unlicense|CC-BY-4\.0|Python-2\.0)\b/;
 
-/** An application. */
+/** The source of an application on SQLite. */
 const TYPED_SQLITE = `
 import { chain, createBackend, defineTask, defineWorkflow, getBackend, type Run, type TaskBackend } from "@task-backend/core";
 import type { Adapter } from "@task-backend/core/adapter";
@@ -138,7 +138,7 @@ export async function main(): Promise<void> {
 }
 `;
 
-/** The same on every engine. */
+/** The source of an application on every engine. */
 const TYPED = `
 import { bullmq } from "@task-backend/bullmq";
 import { temporal } from "@task-backend/temporal";
@@ -147,7 +147,7 @@ ${TYPED_SQLITE}
 adapters.push(bullmq({}), temporal({}), hatchet({ token: "" }));
 `;
 
-/** Pages that somebody may follow word for word, each with the heading of the part that is meant and what the application prints at the end. */
+/** Pages that a reader may follow word for word: each with the heading of the tested part and the expected output. */
 const FIRST_MINUTES = [
   [
     "README.md",
@@ -172,7 +172,7 @@ function firstMinutes(page: string, heading: string): FirstMinutes {
   return { files: Object.fromEntries(files) as Record<string, string>, commands };
 }
 
-/** The folder of a Node of this version, which comes as a package; undefined for the one that runs this test. */
+/** The folder of a Node of this version, which is installed as a package; undefined for the Node that runs this test. */
 async function nodeOf(version: string): Promise<string | undefined> {
   if (process.versions.node.startsWith(`${version}.`)) return undefined;
   const folder = join(outside, `node-${version}`);
@@ -201,14 +201,14 @@ describe("the first minutes", () => {
       let output = "";
       try {
         for (const command of commands) {
-          // The only change: our packages are not in a registry yet.
+          // The only change is the source of our packages, which are not in a registry yet.
           const local = command.replaceAll(/@task-backend\/(\w+)/g, (_, name: string) => packed.get(name) as string);
           if (local.startsWith("npx task-backend-worker"))
             worker = spawn("sh", ["-c", local], { ...shell, stdio: "ignore", detached: true });
           else output = (await run("sh", ["-c", local], shell)).stdout;
         }
         expect(output.trim().split("\n").at(-1)).toBe(expected());
-        // Node itself takes types away from 22.18 on.
+        // Node itself strips types from 22.18 on.
         if (version !== "20") expect((await run("node", ["app.ts"], shell)).stdout.trim().split("\n").at(-1)).toBe(expected());
       } finally {
         if (worker?.pid !== undefined) process.kill(-worker.pid, "SIGTERM");
@@ -306,7 +306,7 @@ describe("packages as users get them", () => {
 
   test.for([
     ["core, worker, conformance and sqlite", ["core", "worker", "conformance", "sqlite"], TYPED_SQLITE, /: error /],
-    // The SDKs of the engines have declarations that not every TypeScript accepts; ours and the application's must be right.
+    // Not every TypeScript accepts the declarations of the engines' SDKs; ours and the application's must be right.
     ["all adapters", PACKAGES, TYPED, /^(?!node_modules\/(?!@task-backend\/)).*: error /],
   ] as const)(
     `types of %s are right under strict, every declaration checked, in TypeScript ${TYPESCRIPTS.join(", ")}`,

@@ -9,7 +9,7 @@ interface Ended {
   readonly err: string;
 }
 
-// Beside node_modules, for the packages as an application has them: built.
+// The folder is under node_modules, so that it resolves the built packages, like an application.
 const folder = mkdtempSync(join(import.meta.dirname, "../node_modules/.process-guard-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const program = join(folder, "program.mjs");

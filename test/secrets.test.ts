@@ -16,8 +16,8 @@ import { redis } from "../engines/redis.ts";
 import { onEngine } from "./engines/required.ts";
 
 /*
- * A marked secret in every connection option, and then wherever people may look: errors with all that hangs on them, logs,
- * what the worker command prints, and what is stored.
+ * Puts a marked secret into every connection option, and looks for it wherever people may look: in errors with all their
+ * properties, in logs, in the output of the worker command, and in stored data.
  */
 
 const MARK = "s3cret-Mark";
@@ -29,7 +29,7 @@ const pem = join(folder, "marked.pem");
 writeFileSync(pem, `-----BEGIN PRIVATE KEY-----\n${MARK}\n-----END PRIVATE KEY-----\n`);
 const claims = Buffer.from(JSON.stringify({ sub: "707d0855-80ab-4e1f-a156-f1c4546cbf52", secret: MARK })).toString("base64url");
 const token = `e30.${claims}.${MARK}`;
-/** An adapter of somebody else that quotes what it is given, in every way. */
+/** A third party's adapter that quotes its options in every way. */
 const quotes = join(folder, "quotes.mjs");
 writeFileSync(
   quotes,
@@ -39,7 +39,7 @@ writeFileSync(
    };`,
 );
 
-/** Nothing listens there. */
+/** An address where nothing listens. */
 const NOWHERE = "127.0.0.1:1";
 
 const adapters: readonly (readonly [string, () => Adapter])[] = [
@@ -198,7 +198,7 @@ function tasksModule(): string {
   return path;
 }
 
-/** Runs the worker command to its end. */
+/** Runs the worker command until it ends. */
 async function command(args: readonly string[], env: NodeJS.ProcessEnv): Promise<{ code: number | null; output: string }> {
   const cli = join(dirname(require.resolve("@task-backend/worker/package.json")), "dist/cli.js");
   const child = spawn(process.execPath, [cli, ...args], { env: { ...process.env, ...env } });
@@ -208,7 +208,7 @@ async function command(args: readonly string[], env: NodeJS.ProcessEnv): Promise
   return { code, output };
 }
 
-/** Everything that hangs on an error, as a logger might print it. */
+/** All properties of an error, as a logger might print them. */
 function everything(error: unknown): string {
   const seen = inspect(error, { depth: 20, showHidden: true, maxStringLength: null, maxArrayLength: null });
   return `${seen}\n${String(error)}\n${JSON.stringify(error)}`;

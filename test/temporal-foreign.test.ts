@@ -7,12 +7,12 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { onEngine } from "./engines/required.ts";
 
 /*
- * What others put on our queues, and what Temporal would refuse: each settles or is dropped by itself, and the rest goes on.
+ * Foreign work on our queues, and data that Temporal would refuse: each settles or is dropped alone, and everything else goes on.
  */
 
 const newQueue = (): string => `q-${randomBytes(5).toString("hex")}`;
 
-/** An encoding that nobody else knows. */
+/** An encoding that nothing else can decode. */
 const foreign: PayloadCodec = {
   encode: async (payloads) => payloads.map(({ data }) => ({ metadata: { encoding: Buffer.from("binary/nobody") }, data: data ?? null })),
   decode: async (payloads) => payloads,

@@ -12,8 +12,8 @@ import { expect, test } from "vitest";
 import { onEngine } from "./engines/required.ts";
 
 /*
- * Workflow runs that earlier versions of the interpreter began go on under this one. `RECORD=name npx vitest run
- * test/temporal-histories.test.ts` with TEMPORAL_ADDRESS set adds a history of today; those that are there stay as they are.
+ * Workflow runs that started under earlier versions of the interpreter go on under this one. `RECORD=name npx vitest run
+ * test/temporal-histories.test.ts` with TEMPORAL_ADDRESS set adds a new history; existing ones stay unchanged.
  */
 
 const folder = join(dirname(fileURLToPath(import.meta.url)), "histories");
@@ -28,7 +28,7 @@ test("recorded histories replay without a difference", async () => {
     expect(history.events.length).toBeGreaterThan(20);
     await Worker.runReplayHistory({ workflowBundle: { codePath: bundle } }, history, idOf(history));
   }
-  // A history of something else must not pass.
+  // A changed history must fail.
   const [first = ""] = files;
   const other = proto.api.history.v1.History.decode(readFileSync(join(folder, first)));
   const scheduled = other.events.find((event) => event.activityTaskScheduledEventAttributes);

@@ -8,7 +8,7 @@ import { SHORT_HISTORIES, temporal as engine } from "../engines/temporal.ts";
 import { onEngine } from "./engines/required.ts";
 
 /*
- * What Temporal bounds: histories, pending activities, messages. A server of these tests' own has a namespace in which
+ * Temporal's limits: histories, pending activities, messages. These tests' own server has a namespace in which
  * histories are continued as new after a hundred events.
  */
 

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { onEngine } from "./engines/required.ts";
 
 /*
- * Runs that are known by their name only: Temporal has to be told what they are, an activity or a workflow, before anybody knows.
+ * Runs submitted by name only: Temporal must be told whether they are activities or workflows before anybody knows.
  */
 
 const newQueue = (): string => `q-${randomBytes(5).toString("hex")}`;
@@ -119,7 +119,7 @@ onEngine("temporal", "TEMPORAL_ADDRESS", "temporal, by name only", (address) => 
         });
       const run = await producer.submit("versioned", null, { queue });
       await run.signal("unseen");
-      // As a server without standalone activities, or anybody else, starts it.
+      // A server without standalone activities, or another program, starts it like this.
       const bare = newQueue();
       await client.workflow.start("versioned", { workflowId: bare, taskQueue: queue, args: [null] });
       const old = await open();

@@ -7,7 +7,7 @@ import { z } from "zod";
 import { onEngine } from "./engines/required.ts";
 
 /*
- * What Temporal's replay gives otherwise than the first execution gave: times, and ticks that took too long.
+ * Values that Temporal gives differently at a replay: times, and ticks that took too long.
  */
 
 const newQueue = (): string => `q-${randomBytes(5).toString("hex")}`;

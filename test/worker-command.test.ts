@@ -8,7 +8,7 @@ import { createBackend, silentLogger, type Run } from "@task-backend/core";
 import { sqlite } from "@task-backend/sqlite";
 import { afterAll, expect, test } from "vitest";
 
-// The command as an operator sees it: what it prints, what it exits with, what it answers an orchestrator.
+// Tests the command as an operator sees it: its output, its exit code, and its answers to an orchestrator.
 
 const root = join(import.meta.dirname, "..");
 const application = mkdtempSync(join(tmpdir(), "worker-command-"));
@@ -68,7 +68,7 @@ afterAll(async () => {
   rmSync(application, { recursive: true, force: true });
 });
 
-/** The lines of a log in JSON. */
+/** The lines of a JSON log. */
 function linesOf(output: string): Record<string, unknown>[] {
   return output
     .split("\n")
@@ -183,7 +183,7 @@ test.concurrent(
     expect(await line(/^add completed after \d+ ms$/)).toMatchObject({ id: sum.id, queue: "sums", attempt: 1, outcome: "completed" });
     await (await backend.submit("fail", null, { queue: "sums" })).output({ timeout: "10s" }).catch(() => {});
     expect(await line(/^fail failed after \d+ ms: on purpose$/)).toMatchObject({ level: 50, code: "TASK_FAILED" });
-    // A promise that a handler forgot is logged, and takes nothing down.
+    // A promise that a handler forgot is logged and ends nothing.
     expect(await (await backend.submit("leak", null, { queue: "sums" })).output({ timeout: "10s" })).toBe(1);
     await line(/"leak" was rejected and nobody handled it in time: Error: forgotten/);
 
@@ -221,7 +221,7 @@ test.concurrent("a signal while a module loads ends it with 0, and a second one 
 });
 
 test.concurrent("a signal while it waits for an engine ends it with 0", { timeout: 30_000 }, async ({ expect }) => {
-  // It takes connections and never says a word.
+  // This server accepts connections and never answers.
   const silent = createServer().listen(0);
   await once(silent, "listening");
   cleanups.push(() => silent.close());
@@ -305,7 +305,7 @@ test.concurrent(
     expect(await line(/^oddest$/)).toMatchObject({ level: 50 });
     await line(/^"5n"$/);
 
-    // It heeds no signal of its own, so that only the second of the operator's ends it.
+    // This handler ignores its signal, so only the operator's second signal ends it.
     await submit("deaf");
     await expect.poll(() => existsSync(join(application, "deaf.txt")), { timeout: 10_000 }).toBe(true);
     command.kill("SIGTERM");

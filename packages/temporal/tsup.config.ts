@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { defineConfig } from "tsup";
 import { library } from "../../tsup.base.ts";
 
-/** The interpreter runs in Temporal's sandbox: it is bundled here, once, and not by every worker. */
+/** Bundles the interpreter for Temporal's sandbox, once, so that workers do not have to. */
 async function bundleInterpreter(): Promise<void> {
   const { bundleWorkflowCode, DefaultLogger } = await import("@temporalio/worker");
   const path = (file: string): string => fileURLToPath(new URL(file, import.meta.url));

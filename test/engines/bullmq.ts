@@ -5,11 +5,11 @@ import { bullmq, type BullmqOptions } from "@task-backend/bullmq";
 import { createBackend, silentLogger } from "@task-backend/core";
 import { TcpProxy } from "../../engines/tcp-proxy.ts";
 
-/** A short lock, so that lost workers are noticed within a test's patience. PostgreSQL takes longer to renew it when all cases run at once. */
+/** Short locks, so that lost workers are noticed soon. PostgreSQL needs longer to renew them when all cases run at once. */
 const LOCKS = { redis: "3s", postgres: "5s" } as const;
 const STALLED_INTERVAL = "1s";
 
-/** BullMQ on the server of that URL, within a prefix or schema of its own. */
+/** BullMQ on the server of that URL, in its own prefix or schema. */
 export function bullmqUnderTest(name: string, url: string): EngineUnderTest {
   const postgres = url.startsWith("postgres");
   const lock = LOCKS[postgres ? "postgres" : "redis"];
@@ -50,7 +50,7 @@ export function bullmqUnderTest(name: string, url: string): EngineUnderTest {
       const through = new URL(url);
       through.host = `127.0.0.1:${proxy.port}`;
       const space = `${own}_outage${++instances}`;
-      // Tables are made before the time of the calls is short.
+      // The tables are created first, because calls have a short time limit later.
       await (await createBackend(bullmq(options(space)), { log: silentLogger })).close();
       return {
         createAdapter: () => bullmq(options(space, through.href)),

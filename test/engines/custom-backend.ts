@@ -5,10 +5,10 @@ import { createBackend, silentLogger } from "@task-backend/core";
 import { postgresQueue, type PostgresQueueOptions } from "custom-backend";
 import { TcpProxy } from "../../engines/tcp-proxy.ts";
 
-/** A short lease, so that lost workers are noticed within a test's patience, and long enough for a busy machine. */
+/** A short lease, so that lost workers are noticed soon, but long enough for a busy machine. */
 const LEASE = "5s";
 
-/** The example on the PostgreSQL server of that URL, in schemas of its own. */
+/** The example on the PostgreSQL server of that URL, in its own schemas. */
 export function customBackendUnderTest(name: string, url: string): EngineUnderTest {
   const own = `custom_${randomBytes(4).toString("hex")}`;
   let instances = 0;
@@ -28,7 +28,7 @@ export function customBackendUnderTest(name: string, url: string): EngineUnderTe
       const through = new URL(url);
       through.host = `127.0.0.1:${proxy.port}`;
       const schema = `${own}_outage${++instances}`;
-      // Tables are made before the time of the calls is short.
+      // The tables are created first, because calls have a short time limit later.
       await (await createBackend(postgresQueue(options(schema)), { log: silentLogger })).close();
       return {
         createAdapter: () => postgresQueue(options(schema, through.href)),

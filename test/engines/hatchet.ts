@@ -3,10 +3,10 @@ import type { EngineUnderTest } from "@task-backend/conformance";
 import { hatchet, type HatchetOptions } from "@task-backend/hatchet";
 import { TcpProxy } from "../../engines/tcp-proxy.ts";
 
-/** A namespace beside that of the other cases. */
+/** The namespace of the instance that is set apart. */
 const APART = "task_backend_apart_";
 
-/** Hatchet as its own variables say. All share its tenant: each case has a queue of its own. */
+/** Hatchet, by its own variables. All cases share its tenant, and each has its own queue. */
 export function hatchetUnderTest(name: string): EngineUnderTest {
   const { HATCHET_CLIENT_HOST_PORT: hostPort = "", HATCHET_CLIENT_API_URL: apiUrl = "" } = process.env;
   return {

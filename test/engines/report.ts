@@ -6,19 +6,19 @@ import type { EngineUnderTest } from "@task-backend/conformance";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
 
-/** What becomes of a run of the suite: `.reports/NAME.json`, with the versions of these packages. docs/guarantees.md is made of them. */
+/** The report of a run of the suite: `.reports/NAME.json`, with the versions of these packages. docs/guarantees.md is made from it. */
 export function reportTo(name: string, ...packages: readonly string[]): Pick<EngineUnderTest, "report" | "client"> {
   return { report: join(root, ".reports", `${name}.json`), client: packages.map((one) => `${one} ${versionOf(one)}`).join(", ") };
 }
 
-/** Not every package exports its package.json. */
+/** The version of a package, which may not export its package.json. */
 function versionOf(name: string): string {
   const folder = (createRequire(import.meta.url).resolve.paths(name) ?? []).map((path) => join(path, name, "package.json"));
   for (const file of folder) {
     try {
       return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
     } catch {
-      // Looked for further up.
+      // The search goes on in the next folder up.
     }
   }
   throw new Error(`${name} is not installed.`);

@@ -1,7 +1,7 @@
 import { describe, test } from "vitest";
 
 /**
- * Runs tests that need a server. `npm test` starts it and says in its variable where it is; without one they are skipped,
+ * Runs tests that need a server. `npm test` starts the server and puts its URL into the variable; without one the tests are skipped,
  * with the reason.
  */
 export function onEngine(engine: string, variable: string, title: string, body: (url: string) => void): void {

@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { EngineUnderTest } from "@task-backend/conformance";
 import { sqlite } from "@task-backend/sqlite";
-// The driver of the backend itself: another copy of SQLite in this process would not see its locks.
+// The backend's own driver: another copy of SQLite in this process would not see its locks.
 import { openConnection, type Connection } from "../../packages/sqlite/src/driver.ts";
 
-/** A short lease, so that lost workers are noticed within a test's patience. */
+/** A short lease, so that lost workers are noticed soon. */
 const LEASE = "3s";
 
 export function sqliteUnderTest(name: string): EngineUnderTest {
@@ -25,7 +25,7 @@ export function sqliteUnderTest(name: string): EngineUnderTest {
       TASK_BACKEND_TYPE: createRequire(import.meta.url).resolve("@task-backend/sqlite"),
       TASK_BACKEND_URL: `sqlite:${file}?lease=${LEASE}`,
     },
-    // Below a device there are no files.
+    // There can be no file below a device.
     nowhere: { TASK_BACKEND_URL: "sqlite:/dev/null/tasks.db" },
     apart: async () => [
       { by: "another file", createAdapter: () => sqlite({ file: join(folder, `apart-${++instances}.db`), lease: LEASE }) },

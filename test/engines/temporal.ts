@@ -4,14 +4,14 @@ import { temporal, type TemporalOptions } from "@task-backend/temporal";
 import { Connection } from "@temporalio/client";
 import { TcpProxy } from "../../engines/tcp-proxy.ts";
 
-/** Short, so that lost workers are noticed within a test's patience. */
+/** A short timeout, so that lost workers are noticed soon. */
 const HEARTBEAT_TIMEOUT = "3s";
 
-/** A namespace beside that of the other cases. */
+/** The namespace of the instance that is set apart. */
 const APART = "task-backend-apart";
 const ALREADY_EXISTS = 6;
 
-/** Temporal at that address. All share its namespace: each case has a queue of its own. */
+/** Temporal at that address. All cases share its namespace, and each has its own queue. */
 export function temporalUnderTest(name: string, address: string): EngineUnderTest {
   const options = (at = address): TemporalOptions => ({ address: at, heartbeatTimeout: HEARTBEAT_TIMEOUT });
   return {
@@ -46,7 +46,7 @@ async function registerNamespace(address: string, namespace: string): Promise<vo
       .catch((error: { code?: number }) => {
         if (error.code !== ALREADY_EXISTS) throw error;
       });
-    // The server's other parts hear of a new namespace after a moment.
+    // The other parts of the server learn of a new namespace after a moment.
     for (let tries = 0; tries < 60; tries++) {
       const known = await connection.workflowService.listWorkflowExecutions({ namespace, pageSize: 1 }).then(
         () => true,

@@ -12,7 +12,7 @@ import { cancel, insertRuns, signal, toRecord, type Row } from "./runs.ts";
 import { Waits } from "./waits.ts";
 import { PostgresWorker } from "./worker.ts";
 
-/** What `TASK_BACKEND_TYPE=custom-backend` loads. */
+/** The factory that `TASK_BACKEND_TYPE=custom-backend` loads. */
 export const createAdapter: CreateAdapter = ({ url, options, retentionMs }) => {
   const given = typeof options === "object" ? options : {};
   return makeAdapter(
@@ -21,7 +21,7 @@ export const createAdapter: CreateAdapter = ({ url, options, retentionMs }) => {
 };
 
 /**
- * Tasks and workflows in tables of a PostgreSQL database, for `createBackend`.
+ * An adapter for `createBackend` that keeps tasks and workflows in tables of a PostgreSQL database.
  * @throws ConfigurationError
  */
 export function postgresQueue(options: PostgresQueueOptions): Adapter {

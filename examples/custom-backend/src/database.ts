@@ -7,13 +7,13 @@ import { ddl } from "./schema.ts";
 const LISTENS_AGAIN_MS = 200;
 const TRIES = 10;
 
-/** Asks the database; with a row type for what it answers. */
+/** Runs a statement; `Row` is the type of its rows. */
 export type Sql = <Row extends object = Record<string, unknown>>(text: string, values?: readonly unknown[]) => Promise<Row[]>;
 
-/** `work`: there may be something to claim. Undefined: anything may have happened, because the connection was away. */
+/** `work`: there may be a run to claim. Undefined: any news may have been missed, because the connection was lost. */
 export type News = { readonly what: "work" | "settled" | "cancel"; readonly id: string } | undefined;
 
-/** A pool for questions, and a connection that listens. */
+/** A pool for statements, and a connection that listens. */
 export class Database {
   readonly where: string;
   readonly #settings: Settings;
@@ -26,16 +26,16 @@ export class Database {
     this.where = redactUrl(settings.url);
     this.#settings = settings;
     this.#pool = new pg.Pool({ ...this.#connection(), max: settings.poolSize });
-    // One that breaks while nothing is asked of it ends the process otherwise; the next question takes another.
+    // Without this handler an idle connection that breaks would end the process; the next statement takes another connection.
     this.#pool.on("error", () => {});
     this.#pool.on("connect", (client) => void client.on("error", () => {}));
   }
 
-  /** Answers with the version of the server. */
+  /** Connects and creates the tables. Returns the server's version. */
   async open(): Promise<string> {
     const { schema } = this.#settings;
     const version = await this.transaction(async (sql) => {
-      // Two at once would both make them.
+      // The lock keeps two processes from creating the tables at the same time.
       await sql("SELECT pg_advisory_xact_lock(hashtext($1))", [schema]);
       const [found] = await sql<{ made: boolean }>("SELECT to_regclass($1) IS NOT NULL AS made", [`${schema}.signal_ids`]);
       if (!found?.made) await sql(ddl(schema));
@@ -54,7 +54,7 @@ export class Database {
     }
   };
 
-  /** What must not stand in line for the pool goes over the connection that listens. */
+  /** Runs a statement on the listening connection, so that it does not wait for the pool. */
   urgent: Sql = async (text, values = []) => {
     if (!this.#listening) return this.sql(text, values);
     try {
@@ -64,7 +64,7 @@ export class Database {
     }
   };
 
-  /** All or nothing. Locks are taken from the parent down; where two transactions still wait for each other, one is tried again. */
+  /** Runs a transaction. Rows are locked from the parent down; if there is a deadlock all the same, the transaction is retried. */
   async transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
     for (let tries = 1; ; tries++) {
       let client: pg.PoolClient | undefined;
@@ -72,7 +72,7 @@ export class Database {
         client = await this.#pool.connect();
         const taken = client;
         await taken.query("BEGIN");
-        // Without values it may be several statements.
+        // Without values, the text may hold several statements.
         const result = await work(async (text, values) => (await taken.query(text, values as unknown[] | undefined)).rows as never);
         await taken.query("COMMIT");
         taken.release();
@@ -110,7 +110,7 @@ export class Database {
       client.end().catch(() => {});
       throw this.#toError(error);
     }
-    // Not before: one that ends while it is being made is tried again by who makes it, and twice would be two from then on.
+    // The handler is added only now: if the connection ended earlier, the caller of this function retries.
     client.once("end", () => {
       this.#listening = undefined;
       void this.#listenAgain();
@@ -142,7 +142,7 @@ export class Database {
   #toError(cause: unknown): Error {
     if (cause instanceof TaskBackendError) return cause;
     const { message } = cause as Error;
-    // What is not of the server never came to it. Classes 08, 53 and 57: no connection, no room, going down.
+    // Other errors mean that the server was not reached. Classes 08, 53 and 57: no connection, no room, shutting down.
     const away = !(cause instanceof pg.DatabaseError) || /^(08|53|57)/.test(cause.code ?? "");
     return away ? new BackendUnavailableError(`PostgreSQL at ${this.where} cannot be reached: ${message}.`, { cause }) : cause;
   }

@@ -10,12 +10,12 @@ import {
 import type { Database, Sql } from "./database.ts";
 import { cancel, insertRuns, lockOwned, settle, type Row } from "./runs.ts";
 
-/** A run for a tick, with the worker that owns it. */
+/** A run for a tick, with its owner. */
 export interface OwnedRun extends DrivenRun {
   readonly owner: string;
 }
 
-/** The journals of workflow runs: what happens is added in `runs.ts`, an answer is carried out in one transaction. */
+/** The journals of workflow runs: `runs.ts` adds entries as they happen, and an answer is carried out in one transaction. */
 export class PostgresJournal implements JournalStore<OwnedRun> {
   readonly #database: Database;
   readonly #retentionMs: number;
@@ -64,7 +64,7 @@ export class PostgresJournal implements JournalStore<OwnedRun> {
     });
   }
 
-  /** Records the commands and starts each, once per number; then the run rests unless more has happened since. */
+  /** Records the commands and starts each, once per number; then parks the run, unless further entries have arrived. */
   async #wait(sql: Sql, run: Row, seen: number, commands: readonly Command[]): Promise<"done" | "more"> {
     const fresh = commands.filter(({ n }) => n >= run.commands);
     const entries = fresh.map(({ n, key }): JournalEntry => ({ type: "command", n, key }));
@@ -72,7 +72,7 @@ export class PostgresJournal implements JournalStore<OwnedRun> {
       "INSERT INTO journal (run, position, entry) SELECT $1, $2::int + ordinality - 1, e FROM unnest($3::text[]) WITH ORDINALITY AS t(e)",
       [run.id, run.entries, entries.map((entry) => JSON.stringify(entry))],
     );
-    // It rests before they are started: a run that is cancelled while it waits adds its end to the journal at once.
+    // The run is parked before its steps start: the cancellation of a step that still waits adds an entry to the journal at once.
     const more = run.entries > seen;
     await sql(
       `UPDATE runs SET state = $2, owner = $3, status = 'running', error = NULL, entries = entries + $4, commands = commands + $4,

@@ -1,13 +1,13 @@
 import { ConfigurationError, parseDuration, type Duration } from "@task-backend/core/adapter";
 
 export interface PostgresQueueOptions {
-  /** `postgres://user:password@host:5432/database`. */
+  /** The URL: `postgres://user:password@host:5432/database`. */
   url: string;
-  /** The schema of its tables, which is made when it is missing. Default `task_queue`. */
+  /** The schema of the tables, which is created if it is missing. Default `task_queue`. */
   schema?: string;
-  /** Connections of this backend, beside the one that listens. Default 4. */
+  /** The number of connections of this backend, besides the listening one. Default 4. */
   poolSize?: number;
-  /** A worker that was not heard of for so long counts as lost. Default 30 s. */
+  /** A worker counts as lost after this long without a heartbeat. Default 30 s. */
   lease?: Duration;
   /** How long settled runs are kept. Default 7 d. */
   retention?: Duration;
@@ -25,7 +25,7 @@ const NAMES = ["url", "schema", "poolSize", "lease", "retention"];
 const EXAMPLE = "postgres://user:password@host:5432/database";
 
 /**
- * Options, over those in the query of the URL.
+ * Parses the options, which go before those in the query of the URL.
  * @throws ConfigurationError naming the option
  */
 export function parseOptions(given: Partial<Record<keyof PostgresQueueOptions, unknown>>): Settings {

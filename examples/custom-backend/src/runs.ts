@@ -18,7 +18,7 @@ import {
 import type { Sql } from "./database.ts";
 
 /*
- * What a run goes through. Each function is called inside a transaction that others cannot see half of.
+ * The life of a run. Each function is called inside a transaction, so that others see all of its changes or none.
  */
 
 export interface Row {
@@ -29,7 +29,7 @@ export interface Row {
   readonly kind: "task" | "workflow";
   readonly name: string;
   readonly version: string | null;
-  /** Whether it was submitted with its definition: by name only, a worker decides what it is. */
+  /** Whether the run was submitted with its definition. If it was submitted by name only, a worker decides its kind. */
   readonly known: boolean;
   readonly queue: string;
   readonly priority: number;
@@ -60,7 +60,7 @@ interface Parent {
   readonly n: number;
 }
 
-/** Runs without keys go in one statement; a key may find a run that is there. */
+/** Inserts runs in one statement. A run with an idempotency key may turn out to exist already. */
 export async function insertRuns(
   sql: Sql,
   requests: readonly RunRequest[],
@@ -75,7 +75,7 @@ export async function insertRuns(
     definition: definitionKey(request),
     known: request.definition !== undefined,
     priority: PRIORITIES.indexOf(request.priority),
-    // As JSON, which holds any string.
+    // The key is stored as JSON, which can hold any string.
     idempotency_key: request.idempotencyKey === undefined ? undefined : JSON.stringify(request.idempotencyKey),
     headers: JSON.stringify(request.headers),
     input: JSON.stringify(request.input),
@@ -112,7 +112,7 @@ export async function insertRuns(
   );
 }
 
-/** Locks a run, and the one that started it before: always from the top. */
+/** Locks a run and its parent, always the parent first. */
 async function lock(sql: Sql, id: string): Promise<Row | undefined> {
   const rows = await sql<Row>("SELECT * FROM runs WHERE id IN ($1, (SELECT parent FROM runs WHERE id = $1)) ORDER BY id FOR UPDATE", [id]);
   return rows.find((row) => row.id === id);
@@ -130,7 +130,7 @@ interface Timer {
   readonly due_at: number;
 }
 
-/** What has happened to a workflow, after the deadlines that passed before it: whether or not a worker was up then. */
+/** Adds an entry to a workflow's journal, after the timers that are due, whether or not a worker was up. */
 async function happen(sql: Sql, id: string, entry: JournalEntry & { readonly atMs: number }): Promise<void> {
   const due = await sql<Timer>("SELECT * FROM timers WHERE run = $1 AND due_at <= $2 ORDER BY due_at, n", [id, entry.atMs]);
   for (const timer of due) await fire(sql, timer, entry.atMs);
@@ -142,12 +142,12 @@ async function fire(sql: Sql, { run, n, due_at: dueMs }: Timer, atMs: number): P
   if (fired.length > 0) await append(sql, run, { type: "fired", n, atMs, dueMs });
 }
 
-/** Makes a workflow that waits ready for a tick. */
+/** Makes a parked workflow ready for a tick. */
 export async function wake(sql: Sql, id: string): Promise<void> {
   await sql("UPDATE runs SET state = 'ready' WHERE id = $1 AND state = 'parked'", [id]);
 }
 
-/** Adds to a workflow's journal and wakes it. Nothing for settled runs. */
+/** Appends an entry to a workflow's journal and wakes the run. A settled run gets nothing. */
 async function append(sql: Sql, id: string, entry: JournalEntry): Promise<void> {
   await sql(
     `WITH run AS (
@@ -158,7 +158,7 @@ async function append(sql: Sql, id: string, entry: JournalEntry): Promise<void> 
   );
 }
 
-/** The record of a locked run, the workflow that waits for it, and whatever it started. */
+/** Settles a locked run: writes its record, tells its parent workflow, and cancels its children. */
 export async function settle(sql: Sql, run: Row, outcome: StepOutcome, attempts: number = run.attempts): Promise<void> {
   const completed = outcome.status === "completed";
   const [done] = await sql<{ finished_at: number }>(
@@ -174,12 +174,12 @@ export async function settle(sql: Sql, run: Row, outcome: StepOutcome, attempts:
   for (const { id } of children) await cancel(sql, id);
 }
 
-/** How a run ends that was cancelled before or between its attempts. */
+/** The outcome of a run that was cancelled before or between its attempts. */
 export function cancelled(name: string): StepOutcome {
   return { status: "cancelled", error: cancelledRecord(name) };
 }
 
-/** What waits never gets to run; a running task is told by its worker, a workflow by its journal. */
+/** Settles a waiting run at once. A running task is aborted by its worker, and a workflow gets an entry in its journal. */
 export async function cancel(sql: Sql, id: string): Promise<"requested" | "settled" | "unknown"> {
   const run = await lock(sql, id);
   if (!run) return "unknown";
@@ -189,7 +189,7 @@ export async function cancel(sql: Sql, id: string): Promise<"requested" | "settl
     await settle(sql, run, cancelled(run.name));
     return "requested";
   }
-  // A workflow that waits for fitting code hears of it as well.
+  // A workflow that waits for fitting code gets its cancellation now, too.
   const wakes = run.kind === "workflow" && run.state === "delayed";
   await sql("UPDATE runs SET cancel_requested = true, state = CASE WHEN $2 THEN 'ready' ELSE state END WHERE id = $1", [id, wakes]);
   if (run.kind === "workflow") await happen(sql, id, { type: "cancel", atMs: await nowMs(sql) });
@@ -204,7 +204,7 @@ export async function signal(
   const run = await lock(sql, id);
   if (!run) return "unknown";
   if (run.state === "settled") return "settled";
-  // Known by name only, a run has no kind before a worker has taken it.
+  // A run submitted by name only has no kind until a worker claims it.
   if (run.kind === "task" && (run.known || run.started_at !== null)) return "not-a-workflow";
   if (dedupeId !== undefined) {
     const fresh = await sql("INSERT INTO signal_ids (run, dedupe_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING run", [
@@ -217,7 +217,7 @@ export async function signal(
   return "accepted";
 }
 
-/** Gives workers what is due. Answers in how many milliseconds something else will be. */
+/** Makes due runs ready and fires due timers. Returns in how many milliseconds the next one is due. */
 export async function promoteDue(sql: Sql): Promise<number | undefined> {
   await sql(
     `UPDATE runs SET state = 'ready', status = CASE status WHEN 'scheduled' THEN 'pending' ELSE status END
@@ -234,7 +234,7 @@ export async function promoteDue(sql: Sql): Promise<number | undefined> {
   return next?.ms ?? undefined;
 }
 
-/** Gives the runs of lost workers to others. The lost start stays charged. */
+/** Makes the runs of lost workers ready for others. The lost start stays charged. */
 export async function recover(sql: Sql): Promise<number> {
   await sql("DELETE FROM workers WHERE lease_until < now_ms()");
   const lost = await sql<{ id: string; owner: string }>(
@@ -251,7 +251,7 @@ export async function recover(sql: Sql): Promise<number> {
 }
 
 export function toRecord(row: Row): RunRecord {
-  // What is due stays `scheduled` until a worker looks.
+  // A due run is stored as `scheduled` until a worker promotes it.
   const due = row.status === "scheduled" && (row.run_at ?? 0) <= Date.now();
   return {
     id: row.id,
@@ -266,7 +266,7 @@ export function toRecord(row: Row): RunRecord {
   };
 }
 
-/** A record that cannot be read must not hide that its run is there. */
+/** The payloads of a record. A record whose payloads cannot be read is shown as corrupt. */
 function payloadsOf(row: Row): Pick<RunRecord, "progress" | "output" | "error"> & { status?: RunStatus } {
   try {
     return {
@@ -285,7 +285,7 @@ interface Envelope {
   readonly previousError?: ErrorRecord;
 }
 
-/** What a worker needs of a run that it has claimed, or why that cannot be read. */
+/** The payloads that a worker needs for a claimed run, or the error if they cannot be read. */
 export function envelopeOf({ input, headers, error }: Row): Envelope | { readonly corrupt: unknown } {
   try {
     return {

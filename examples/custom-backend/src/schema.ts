@@ -1,7 +1,7 @@
 /*
- * A run is a row of `runs`. `state` says what is to be done with it: `ready`, `delayed`, `active`, `parked` (a workflow that waits) or
- * `settled`; `status` is what users see. Payloads are JSON as text, because `jsonb` sorts keys and refuses U+0000.
- * Times are milliseconds of the server's clock. A trigger tells all processes what has happened.
+ * A run is a row of `runs`. `state` drives the scheduling: `ready`, `delayed`, `active`, `parked` (a workflow that waits) or
+ * `settled`; `status` is shown to users. Payloads are JSON as text, because `jsonb` sorts keys and refuses U+0000.
+ * Times are milliseconds of the server's clock. A trigger notifies all processes of changes.
  */
 export function ddl(schema: string): string {
   return `

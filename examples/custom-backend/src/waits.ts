@@ -4,7 +4,7 @@ import type { Database } from "./database.ts";
 
 const AWAY_MS = 500;
 
-/** All waits of a backend follow the one connection that listens. */
+/** All waits of a backend follow the one listening connection. */
 export class Waits {
   readonly #read: (id: string) => Promise<RunRecord | undefined>;
   readonly #looks = new Map<string, Set<() => void>>();
@@ -21,14 +21,14 @@ export class Waits {
   async wait(id: string, abort: AbortSignal | undefined): Promise<RunRecord | undefined> {
     const aborts = AbortSignal.any([this.#closing.signal, ...(abort ? [abort] : [])]);
     for (;;) {
-      // Listens before it reads: an end between the two is not missed.
+      // It listens before it reads, so that an end in between is not missed.
       const { news, forget } = this.#listen(id, aborts);
       try {
         const record = await this.#read(id);
         if (!record || record.finishedAtMs !== undefined) return record;
         await news;
       } catch (error) {
-        // A wait goes on when the server does.
+        // A wait goes on while the server is unreachable.
         if (aborts.aborted || !(error instanceof BackendUnavailableError)) throw error;
         await pause(AWAY_MS);
       } finally {

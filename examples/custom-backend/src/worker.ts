@@ -24,16 +24,16 @@ import { PostgresJournal, type OwnedRun } from "./journal.ts";
 import type { Settings } from "./options.ts";
 import { cancelled, envelopeOf, lockOwned, promoteDue, recover, settle, wake, type Row } from "./runs.ts";
 
-/** Workflow runs that are taken further at a time: they wait for the database, not for work. */
+/** The number of workflow runs in one worker at a time: they wait for the database, not for work. */
 const TICKS = 20;
-/** News may get lost with a connection. */
+/** How often the worker looks for runs without news, which may get lost with a connection. */
 const LOOKS_MS = 1_000;
-/** What is due and was locked is looked at again. */
+/** The shortest pause before the next look: a due run may have been locked. */
 const SOON_MS = 5;
 const TRIES_AGAIN_MS = 500;
 const PROGRESS_MS = 50;
 const PRUNE = "DELETE FROM runs WHERE state = 'settled' AND finished_at < now_ms() - $1::float8";
-/** Both kinds: what was submitted by name only waits among the tasks. */
+/** Claims runs of one kind: a workflow submitted by name only waits among the tasks. */
 const CLAIM = `
   UPDATE runs SET state = 'active', owner = $1, started_at = coalesce(started_at, now_ms()),
     attempts = CASE kind WHEN 'task' THEN attempts + 1 ELSE 1 END,
@@ -43,14 +43,14 @@ const CLAIM = `
     ORDER BY priority DESC, seq LIMIT $5 FOR UPDATE SKIP LOCKED)
   AND EXISTS (SELECT FROM workers WHERE id = $1) RETURNING *`;
 
-/** A claim whose answer got lost on its way: this worker owns what it never heard of. The start was none. */
+/** Releases the runs of a claim whose answer was lost: this worker owns them without knowing. Their starts are not charged. */
 const DISOWN = `
   UPDATE runs SET state = 'ready', owner = NULL,
     attempts = CASE kind WHEN 'task' THEN attempts - 1 ELSE attempts END,
     status = CASE WHEN kind = 'workflow' THEN status WHEN attempts > 1 THEN 'retrying' ELSE 'pending' END
   WHERE owner = $1 AND state = 'active' AND id <> ALL($2)`;
 
-/** Claims, runs and settles. Its row in `workers` is its lease, and its name there the fence of all that it holds. */
+/** Claims, runs and settles. Its row in `workers` is its lease, and its id there fences the writes of its runs. */
 export class PostgresWorker implements WorkerHandle {
   readonly #database: Database;
   readonly #settings: Settings;
@@ -58,19 +58,19 @@ export class PostgresWorker implements WorkerHandle {
   readonly #runtime: WorkerRuntime;
   readonly #drive: (run: OwnedRun) => Promise<TickResult | "lost">;
   readonly #running = new Map<string, Interruption>();
-  /** By run id: tasks, and ticks of workflows. */
+  /** The tasks and workflow ticks that are under way, by run id. */
   readonly #held = new Map<string, Promise<void>>();
   readonly #intervals: Intervals;
   readonly #shutdown = new Shutdown({ abort: () => this.#abortAll("shutdown"), finish: () => this.#finish() });
   readonly #unsubscribe: () => void;
   #owner = randomUUID();
-  /** By the monotonic clock. */
+  /** The last renewal, by the monotonic clock. */
   #renewedAt = -Infinity;
   #asking: Promise<void> | undefined;
   #ticking = 0;
   #claiming: Promise<void> | undefined;
   #again = false;
-  /** By the monotonic clock. */
+  /** Until when a claim may have lost its answer, by the monotonic clock. */
   #doubtsUntil = 0;
   #due: NodeJS.Timeout | undefined;
 
@@ -82,7 +82,7 @@ export class PostgresWorker implements WorkerHandle {
     this.#drive = createDrive(runtime, new PostgresJournal(database, settings.retentionMs));
     this.#intervals = new Intervals(runtime.log);
     this.#unsubscribe = database.onNews((news) => this.#hear(news));
-    // A workflow's function went on outside of a tick: the next one says so.
+    // A workflow's function went on outside of a tick; the next tick reports that.
     runtime.onStray((id) => {
       wake(database.sql, id).catch((error: unknown) => runtime.log.warn(`Workflow run ${id} was not woken: ${(error as Error).message}`));
     });
@@ -119,7 +119,7 @@ export class PostgresWorker implements WorkerHandle {
     clearTimeout(this.#due);
     this.#intervals.stop();
     this.#unsubscribe();
-    // Ended, not deleted: should anything be left, others find it.
+    // The row is marked as ended, not deleted: if a run is left, other workers find it.
     await this.#database.sql("UPDATE workers SET lease_until = 0 WHERE id = $1", [this.#owner]).catch(() => {});
   }
 
@@ -131,7 +131,7 @@ export class PostgresWorker implements WorkerHandle {
     if (news?.what !== "settled") this.#pump();
   }
 
-  /** Claims what there is room for; once more when it is called meanwhile. */
+  /** Claims runs for the free slots, and once more if it is called meanwhile. */
   #pump(): void {
     this.#again = true;
     this.#claiming ??= this.#claimAll().finally(() => {
@@ -258,7 +258,7 @@ export class PostgresWorker implements WorkerHandle {
 
   async #tick(row: Row, known: string | undefined, owner: string): Promise<void> {
     const { id, name, queue, started_at, lost_ticks } = row;
-    // By name only, it has the version of the worker that takes it.
+    // A workflow submitted by name only gets the version of the worker that claims it.
     const version = row.kind === "workflow" ? row.version : (known ?? null);
     this.#ticking++;
     try {
@@ -291,7 +291,7 @@ export class PostgresWorker implements WorkerHandle {
     }
   }
 
-  /** One whose data cannot be read must not come back for ever. */
+  /** Settles a run whose data cannot be read, so that it is not claimed for ever. */
   async #settleCorrupt(row: Row, owner: string, cause: unknown): Promise<void> {
     await this.#database.transaction(async (sql) => {
       const run = await lockOwned(sql, row.id, owner);
@@ -317,7 +317,7 @@ export class PostgresWorker implements WorkerHandle {
 
   // ---- the lease ----
 
-  /** A process that was frozen may have lost what it claimed. */
+  /** Whether the worker may have lost its runs, because its process was frozen. */
   #isStale(): boolean {
     return performance.now() - this.#renewedAt > this.#settings.leaseMs / 2;
   }
@@ -326,11 +326,11 @@ export class PostgresWorker implements WorkerHandle {
     await (this.#asking ??= this.#beat()
       .catch(() => {})
       .finally(() => (this.#asking = undefined)));
-    // The answer may have come late as well.
+    // The answer may have come late, too.
     return owner === this.#owner && !this.#isStale();
   }
 
-  /** Renews the lease, and takes over from workers that are lost. */
+  /** Renews the lease, and takes over the runs of lost workers. */
   async #beat(): Promise<void> {
     const at = performance.now();
     const owner = this.#owner;
@@ -363,7 +363,7 @@ export class PostgresWorker implements WorkerHandle {
     for (const interruption of this.#running.values()) interruption.abort(reason);
   }
 
-  /** Others may have a worker that knows them. */
+  /** Warns of runs with unknown names, because another worker may know them. */
   async #warn(): Promise<void> {
     const known = this.#runtime.definitions.flatMap((definition) => [definition.name, definitionKey(definition)]);
     const unknown = await this.#database.sql<{ definition: string; queue: string }>(

@@ -8,8 +8,8 @@ import { progressBar } from "./progress-bar.ts";
 import { pipeline } from "./tasks.ts";
 
 /*
- * The producer: submits a chain for every README.md under node_modules, which a worker in a process of its own runs,
- * and prints what came of them. Nothing here or in tasks.ts knows the engine: TASK_BACKEND_TYPE picks it.
+ * The producer: it submits a chain for every README.md under node_modules, which a separate worker process runs, and prints the
+ * results. Neither this file nor tasks.ts knows the engine: TASK_BACKEND_TYPE selects it.
  */
 
 const example = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -41,12 +41,12 @@ async function main(): Promise<void> {
   }
 }
 
-/** One document fails at its first attempt, one at each. */
+/** The fault of a document: one fails at its first attempt, and one at every attempt. */
 function faultOf(index: number): { fault?: "once" | "always" } {
   return index === 0 ? { fault: "once" } : index === 1 ? { fault: "always" } : {};
 }
 
-/** The command of @task-backend/worker, as an operator would start it. */
+/** Starts the command of @task-backend/worker, as an operator would. */
 function startWorker(): ChildProcess {
   const command = ["--queues", "documents", "--tasks", "./src/tasks.ts", "--concurrency", "20", "--log-level", "warn"];
   console.log(`$ task-backend-worker ${command.join(" ")}`);
@@ -65,7 +65,7 @@ async function waitForAll(runs: readonly Run[], paths: readonly string[]): Promi
   const bar = progressBar(runs.length, "Running extract -> analyse -> store");
   const settled = await Promise.all(
     runs.map(async (run, index) => {
-      // How it failed is in the result.
+      // The result tells how it failed.
       await run.output({ timeout: "5m" }).catch(() => {});
       bar.advance();
       return { path: paths[index] as string, result: (await run.result()) as Settled["result"] };

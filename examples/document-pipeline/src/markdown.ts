@@ -1,4 +1,4 @@
-/** What the pipeline takes out of one document. */
+/** The parts that the pipeline extracts from one document. */
 export interface Extracted {
   frontMatter: Record<string, string>;
   headings: { level: number; text: string }[];

@@ -1,6 +1,6 @@
 import { progress } from "@clack/prompts";
 
-/** A bar on a terminal; elsewhere a line at each tenth. */
+/** A progress bar on a terminal; elsewhere one line for each tenth. */
 export function progressBar(total: number, title: string): { advance(): void; stop(): void } {
   let done = 0;
   if (process.stdout.isTTY) {

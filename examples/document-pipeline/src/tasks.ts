@@ -15,7 +15,7 @@ const extract = defineTask({
   timeout: "10s",
   input: z.object({ path: z.string(), store: z.string(), fault: z.enum(["once", "always"]).optional() }),
   handler: async ({ path, store, fault }, ctx) => {
-    // Made to fail, to show a retry and a failure.
+    // This fault shows a retry and a failure.
     if (fault === "always" || (fault === "once" && ctx.attempt === 1)) throw new Error(`cannot read ${path} (made to fail ${fault})`);
     return { path, store, ...parseMarkdown(await readFile(path, { encoding: "utf8", signal: ctx.signal })) };
   },
@@ -56,7 +56,7 @@ const store = defineTask({
   },
 });
 
-/** One document, from its path to its stored analysis. */
+/** Processes one document, from its path to its stored analysis. */
 export const pipeline = chain("document", [extract, analyse, store]);
 export { analyse, extract, store };
 
