@@ -1,4 +1,4 @@
-import { defineTask, defineWorkflow } from "@task-backend/core";
+import { defineTask, defineWorkflow, TaskFailedError } from "@task-backend/core";
 import { appendFileSync } from "node:fs";
 
 /*
@@ -35,6 +35,16 @@ export const ODD_VALUES: Readonly<Record<string, () => unknown>> = {
     return Object.assign(error, { cause: error });
   },
   aggregate: () => new AggregateError([Symbol("inner"), Object.create(null), undefined], "several"),
+  /** Ten of itself, five levels deep, would be a hundred thousand. */
+  aggregateOfItself: () => {
+    const error = new AggregateError([], "several of itself");
+    return Object.assign(error, { errors: Array.from({ length: 10 }, () => error) });
+  },
+  /** As code that adds to what a step failed with leaves it: no JSON, and a cycle. */
+  changedFailure: () => {
+    const failure = { name: "Error", message: "changed", code: "CHANGED", retryable: false, details: { at: new Date(), n: 1n } };
+    return new TaskFailedError("step", undefined, Object.assign(failure, { cause: failure }) as never);
+  },
   wrongTypes: () => Object.assign(new Error("wrong types"), { name: 5, code: {}, stack: [], details: () => 1 }),
 };
 

@@ -8,6 +8,7 @@ import { toJson, type Json } from "./values/json.ts";
 import { silentLogger } from "./values/log.ts";
 import { redactUrl } from "./config/redact.ts";
 import { backoffMs, parseRetry } from "./define/retry.ts";
+import { parseInput } from "./define/schema.ts";
 import { defineTask } from "./define/task.ts";
 
 test("durations: numbers, text with a unit, and what is refused", () => {
@@ -66,6 +67,53 @@ test("whatever is thrown becomes a record", () => {
   expect(JSON.stringify(toErrorRecord(endless)).length).toBeLessThan(100_000);
 });
 
+test("a record is JSON and of bounded size, whatever holds whatever", () => {
+  const inner = Array.from({ length: 10 }, () => Object.assign(new Error("inner"), { details: "x".repeat(60_000) }));
+  const wide = new AggregateError([new AggregateError(inner, "middle"), ...inner], "outer");
+  expect(toErrorRecord(wide)).toMatchObject({ errors: { 0: { errors: { 0: { message: "inner", details: /^x/ } } } } });
+  const itself = new AggregateError([], "itself");
+  itself.errors = Array.from({ length: 10 }, () => itself);
+  for (const error of [wide, itself]) expect(JSON.stringify(toErrorRecord(error)).length).toBeLessThan(300_000);
+});
+
+test("the record in a TaskFailedError is kept, and read as warily as any error", () => {
+  const cause = {
+    name: "E",
+    message: "why",
+    code: "C",
+    retryable: false,
+    step: "inner",
+    errors: [{ name: "F", message: "one", code: "D", retryable: true }],
+  };
+  const failure = { name: "E", message: "m", code: "C", retryable: false, step: "b/c", stack: "E: m\n at x", cause, details: { n: 1 } };
+  expect(toErrorRecord(new TaskFailedError("a", undefined, failure))).toEqual({ ...failure, step: "a/b/c" });
+  expect(toErrorRecord(new Error("outer", { cause: new TaskFailedError("a", undefined, failure) })).cause).toMatchObject({
+    step: "a/b/c",
+    cause,
+  });
+  const changed = Object.assign({}, failure, { name: {}, details: 1n, extra: new Map() });
+  changed.cause = changed as never;
+  const failed = Object.assign(new TaskFailedError("a", undefined, changed as never), { task: 1n });
+  const record = toErrorRecord(failed);
+  expect(record).toMatchObject({ name: "Error", message: "m", step: "b/c" });
+  expect(record).not.toHaveProperty("extra");
+  expect(JSON.stringify(record).length).toBeLessThan(5_000);
+});
+
+test("a schema that answers what no schema does is told, and odd issues are read", async () => {
+  const schemaOf = (result: unknown) => ({ "~standard": { version: 1 as const, vendor: "test", validate: () => result as never } });
+  for (const result of [undefined, "no", { issues: 5 }])
+    await expect(parseInput(schemaOf(result), 1, "x")).rejects.toMatchObject({ code: "INVALID_DEFINITION" });
+  const issues = [{ path: [null, Symbol("s"), { key: 0 }, "a"] }, null];
+  await expect(parseInput(schemaOf({ issues }), 1, "x")).rejects.toMatchObject({
+    code: "INVALID_INPUT",
+    issues: [
+      { path: "$.null.Symbol(s).0.a", message: "does not fit" },
+      { path: "$", message: "does not fit" },
+    ],
+  });
+});
+
 test("json: undefined properties go, and a copy is made that pollutes nothing", () => {
   expect(toJson(undefined, "x")).toBe(null);
   expect(toJson({ a: undefined, b: [1] }, "x")).toEqual({ b: [1] });
@@ -73,6 +121,8 @@ test("json: undefined properties go, and a copy is made that pollutes nothing", 
   expect(Object.hasOwn(hostile, "__proto__")).toBe(true);
   expect(({} as { polluted?: number }).polluted).toBe(undefined);
   expect(() => toJson([undefined], "input")).toThrow("The input holds undefined in an array at $[0]");
+  const broken = Object.defineProperty({}, "broken", { enumerable: true, get: () => expect.fail("a getter") });
+  expect(() => toJson({ a: [broken] }, "input")).toThrow("The input holds what throws when it is read at $.a[0]");
   expect(() =>
     toJson(
       Array.from({ length: 2_000 }).reduce((inner) => [inner], 1 as unknown),

@@ -130,7 +130,7 @@ export const blastRadiusCases = [
         },
       });
       const { backend } = await t.serve([odd, increment]);
-      for (const name of ["undefined", "throwingGetters", "revokedProxy", "throwingProxy"]) {
+      for (const name of ["undefined", "throwingGetters", "revokedProxy", "throwingProxy", "changedFailure", "aggregateOfItself"]) {
         const result = await settled(await backend.submit(odd, name));
         assert.ok(result.status === "failed", `${name}: ${result.status}`);
         assert.equal(typeof result.error.message, "string");

@@ -86,10 +86,11 @@ export class InvalidInputError extends TaskBackendError {
 export class InvalidPayloadError extends TaskBackendError {
   static override readonly kind = "InvalidPayloadError";
   readonly path: string;
-  constructor(where: string, path: string, what: string) {
+  constructor(where: string, path: string, what: string, cause?: unknown) {
     super(
       "INVALID_PAYLOAD",
       `The ${where} holds ${what} at ${path}; give JSON: null, booleans, finite numbers, strings, arrays, plain objects.`,
+      cause === undefined ? undefined : { cause },
     );
     this.path = path;
   }

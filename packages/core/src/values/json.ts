@@ -26,12 +26,22 @@ interface Walk {
  */
 export function toJson(value: unknown, where: string, maxBytes = Number.POSITIVE_INFINITY): Json {
   const walk: Walk = { where, path: [], open: new Set(), bound: 0 };
-  const json = value === undefined ? null : copy(value, walk);
+  const json = value === undefined ? null : readable(value, walk);
   if (walk.bound > maxBytes) {
     const bytes = Buffer.byteLength(JSON.stringify(json));
     if (bytes > maxBytes) throw new PayloadTooLargeError(where, bytes, maxBytes);
   }
   return json;
+}
+
+/** The copy, also of what runs code when it is read: a getter or a proxy may throw anything. */
+function readable(value: unknown, walk: Walk): Json {
+  try {
+    return copy(value, walk);
+  } catch (thrown) {
+    if (thrown instanceof InvalidPayloadError) throw thrown;
+    throw refuse(walk, "what throws when it is read", thrown);
+  }
 }
 
 function copy(value: unknown, walk: Walk): Json {
@@ -101,11 +111,11 @@ function copyRecord(value: object, walk: Walk): Json {
   return result;
 }
 
-function refuse(walk: Walk, what: string): InvalidPayloadError {
+function refuse(walk: Walk, what: string, cause?: unknown): InvalidPayloadError {
   const path = walk.path.reduce<string>(
     (text, part) =>
       text + (typeof part === "number" ? `[${part}]` : /^[A-Za-z_$][\w$]*$/.test(part) ? `.${part}` : `[${JSON.stringify(part)}]`),
     "$",
   );
-  return new InvalidPayloadError(walk.where, path.length > 300 ? `${path.slice(0, 300)}…` : path, what);
+  return new InvalidPayloadError(walk.where, path.length > 300 ? `${path.slice(0, 300)}…` : path, what, cause);
 }
