@@ -206,6 +206,8 @@ test("what cannot be is refused with the remedy, and secrets are not shown", asy
   expect(() => bullmq({ url: "redis://host", schema: "x" })).toThrow(/schema is for PostgreSQL only/);
   expect(() => bullmq({ url: "redis://host", wrong: 1 } as never)).toThrow(/They are url, connection, prefix/);
   expect(() => bullmq({ url: "redis://host?lock=soon" })).toThrow(/lock/);
+  for (const schema of ['a"b', "1", "s".repeat(64), "a\0"])
+    expect(() => bullmq({ url: "postgres://host/db", schema })).toThrow(/schema: it is no plain name of a schema/);
   for (const url of ["redis://user:secret-word@127.0.0.1:1", "postgres://user:secret-word@127.0.0.1:1/db"]) {
     const failed = await open({ url }).then(
       () => undefined,

@@ -63,7 +63,11 @@ const schema = z.strictObject({
   url: z.string().min(1).optional(),
   connection: z.custom<object>((value) => typeof value === "object" && value !== null, "must be a client or its options").optional(),
   prefix: z.string().min(1).optional(),
-  schema: z.string().min(1).optional(),
+  // As BullMQ takes them.
+  schema: z
+    .string()
+    .regex(/^[A-Za-z_][A-Za-z0-9_$]{0,62}$/, "it is no plain name of a schema: give up to 63 letters, digits and underscores")
+    .optional(),
   migrate: z.union([z.boolean(), z.enum(["true", "false"]).transform((text) => text === "true")]).optional(),
   poolSize: z.coerce.number().int().min(2).optional(),
   lock: duration,

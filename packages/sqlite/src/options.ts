@@ -115,8 +115,17 @@ function checkFile(file: string): string {
       `The folder ${dirname(file)} of the sqlite file does not exist; create it, or set TASK_BACKEND_URL=sqlite:PATH to another.`,
     );
   }
-  if (statSync(file, { throwIfNoEntry: false })?.isDirectory()) {
-    throw new ConfigurationError(`${file} is a folder; set TASK_BACKEND_URL=sqlite:PATH to a file in it.`);
-  }
+  if (isFolder(file)) throw new ConfigurationError(`${file} is a folder; set TASK_BACKEND_URL=sqlite:PATH to a file in it.`);
   return file;
+}
+
+/** The system refuses some paths as such: a name that is too long, a null character, a folder that may not be entered. */
+function isFolder(file: string): boolean {
+  try {
+    return statSync(file, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const why = code === "ERR_INVALID_ARG_VALUE" ? "it holds a null character" : code;
+    throw new ConfigurationError(`The path ${JSON.stringify(file)} of the sqlite file cannot be used: ${why}; give another.`, { cause });
+  }
 }

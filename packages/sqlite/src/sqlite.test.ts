@@ -55,6 +55,12 @@ test("a folder that is missing, or that cannot hold a file, is named with the re
     code: "CONFIGURATION",
     message: expect.stringContaining("is a folder") as string,
   });
+  for (const file of [join(folder, "x".repeat(300)), `${folder}/a\0b`]) {
+    expect(await failure({ file })).toMatchObject({
+      code: "CONFIGURATION",
+      message: expect.stringMatching(/of the sqlite file cannot be used: (ENAMETOOLONG|it holds a null character)/) as string,
+    });
+  }
   expect(await failure({ file: "/proc/tasks.db" })).toMatchObject({
     code: "BACKEND_UNAVAILABLE",
     message: expect.stringMatching(/\/proc\/tasks\.db: it cannot be opened/) as string,

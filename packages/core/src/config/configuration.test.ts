@@ -81,6 +81,7 @@ test("unknown and missing backends: the known types, and the line that installs"
     expect(message).toContain(`Did you mean "${meant}"?`);
     expect(message).not.toContain("npm install");
   }
+  await expect(load("constructor")).rejects.toThrow(/\(from TASK_BACKEND_TYPE\)\. The types are/);
   const { message, cause } = (await load("redis://:marked@host:1").catch((error: unknown) => error)) as Error;
   expect(message).toMatch(/it is a URL \(redis:\/\/host:1\).*TASK_BACKEND_URL/);
   expect(`${message} ${String(cause)}`).not.toContain("marked");
@@ -162,6 +163,8 @@ test("unknown keys and options are refused with the nearest known name, also in 
   await expect(createBackend(recorder([]), { tasks })).rejects.toThrow(/"resize": retry has no option "attempt"/);
   await expect(getBackend({ type: "sqlite", url: "sqlite::memory:", tasks })).rejects.toThrow(/"resize": retry has no option "attempt"/);
   for (const url of ["", " ", 5, null]) await expect(getBackend({ url } as never)).rejects.toThrow(/The option url is/);
+  for (const config of [5, null, true]) await expect(getBackend({ config } as never)).rejects.toThrow(/The option config is/);
+  await expect(getBackend({ shared: "yes" } as never)).rejects.toThrow(/The option shared of getBackend is "yes"/);
 });
 
 test("blank variables count as unset; two configuration files are one too many; a file of another kind is refused", async () => {

@@ -1,6 +1,7 @@
 import type { TaskPolicy } from "../define/definition.ts";
 import type { Duration } from "../values/duration.ts";
 import { ConfigurationError } from "../values/errors.ts";
+import { show } from "../values/show.ts";
 import { readConfigFile, type ConfigFile } from "./config-file.ts";
 import { folderWith } from "./load-failure.ts";
 
@@ -32,6 +33,8 @@ export async function readConfiguration(
   cwd: string,
 ): Promise<Configuration> {
   for (const name of ["type", "url"] as const) checkText(input[name], name);
+  if (input.config !== undefined && input.config !== false && typeof input.config !== "string")
+    throw new ConfigurationError(`The option config is ${show(input.config)}; give the path of a file, or false for none.`);
   const root = folderWith("package.json", cwd);
   const { config, source } = await readConfigFile(input.config, root, cwd);
   const [type, typeFrom] = pickType(input.type, env, config.type, source);

@@ -1,6 +1,7 @@
 import { createBackend, type BackendOptions, type TaskBackend } from "../submit/backend.ts";
 import { checkLogger, checkOptions } from "../define/checks.ts";
 import { ConfigurationError, InvalidArgumentError } from "../values/errors.ts";
+import { show } from "../values/show.ts";
 import { guardedLogger, stderrLogger } from "../values/log.ts";
 import { readConfiguration, type ConfigurationInput } from "./configuration.ts";
 import { loadAdapter } from "./load-adapter.ts";
@@ -38,6 +39,8 @@ export async function getBackend(options?: GetBackendOptions): Promise<TaskBacke
   if (!options) return (holder[SHARED] ??= share({}));
   checkOptions(options, OPTIONS, "The options of getBackend", InvalidArgumentError);
   checkLogger(options.log);
+  if (options.shared !== undefined && typeof options.shared !== "boolean")
+    throw new InvalidArgumentError(`The option shared of getBackend is ${show(options.shared)}; give true or false.`);
   if (options.shared !== true) return connect(options, () => {});
   if (holder[SHARED]) {
     throw new ConfigurationError(

@@ -71,7 +71,8 @@ async function load(name: string, { type, typeFrom, root }: Configuration): Prom
 }
 
 function suggestion(type: string): string {
-  const called = CALLED[type.toLowerCase()];
+  const word = type.toLowerCase();
+  const called = Object.hasOwn(CALLED, word) ? CALLED[word] : undefined;
   return called === undefined ? didYouMean(type, Object.entries(KNOWN).flat()) : ` Did you mean "${called}"?`;
 }
 
