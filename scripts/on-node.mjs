@@ -24,6 +24,7 @@ for (const version of versions) {
     run("node", [join(root, "node_modules/vitest/vitest.mjs"), "run", "test/conformance/sqlite.test.ts", "packages/sqlite"], {
       ...env,
       NODE_ENV: "test",
+      TASK_BACKEND_REPORTS: folder,
     });
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -6,9 +6,13 @@ import type { EngineUnderTest } from "@task-backend/conformance";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
 
-/** The report of a run of the suite: `.reports/NAME.json`, with the versions of these packages. docs/guarantees.md is made from it. */
+/**
+ * The report of a run of the suite: `.reports/NAME.json`, with the versions of these packages. docs/guarantees.md is made from it.
+ * A run that is not for that page names another folder in TASK_BACKEND_REPORTS.
+ */
 export function reportTo(name: string, ...packages: readonly string[]): Pick<EngineUnderTest, "report" | "client"> {
-  return { report: join(root, ".reports", `${name}.json`), client: packages.map((one) => `${one} ${versionOf(one)}`).join(", ") };
+  const folder = process.env["TASK_BACKEND_REPORTS"] ?? join(root, ".reports");
+  return { report: join(folder, `${name}.json`), client: packages.map((one) => `${one} ${versionOf(one)}`).join(", ") };
 }
 
 /** The version of a package, which may not export its package.json. */
