@@ -1,4 +1,4 @@
-// Installs, builds, and runs the main example on the engine that TASK_BACKEND_TYPE names; starts that engine if it must.
+// Installs, builds, and runs the main example on the engine that TASK_BACKEND_TYPE names; starts that engine if necessary.
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { root, setup } from "./setup.mjs";

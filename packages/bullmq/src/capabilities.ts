@@ -44,7 +44,7 @@ export function capabilitiesOf(settings: BullmqSettings, { version, where }: Obs
       retentionMs: settings.retentionMs,
       recoveryMs: Math.ceil(settings.lockMs + 2 * settings.stalledIntervalMs) + 1_500,
       timerLatenessMs: 1_000,
-      // Measured on a machine at ten times its load: 10 ms on Redis, 320 ms on PostgreSQL.
+      // Measured at ten times the machine's load: 10 ms on Redis, 320 ms on PostgreSQL.
       dispatchMs: 1_000,
     },
   };

@@ -22,7 +22,7 @@ export interface BullmqOptions {
   migrate?: boolean;
   /** PostgreSQL: the number of connections of the pool. Default 10. */
   poolSize?: number;
-  /** After this long without renewal a job's lock is lost and others take it. Default 30 s. */
+  /** A job's lock is lost after this long without a renewal, and others claim the job. Default 30 s. */
   lock?: Duration;
   /** How often workers look for lost jobs. Default half of `lock`. */
   stalledInterval?: Duration;

@@ -7,7 +7,7 @@ import type { ConformanceCase, EngineUnderTest } from "./suite.ts";
 
 /**
  * Runs the cases of the saboteur's rule on the sabotaged engine until one fails.
- * @returns the title of the case that failed, with its reason; undefined when the saboteur was not noticed
+ * @returns the title of the failed case, with its reason; undefined when no case failed
  * @throws when the engine itself cannot be used
  */
 export async function catchSaboteur(

@@ -7,7 +7,7 @@ import { chainOf } from "./why.ts";
 /** The fields that pino itself writes in every line: logged fields must not replace them. */
 const OWN = ["level", "time", "msg"];
 
-/** pino on standard output: for people on a terminal, as JSON lines otherwise. */
+/** Logs with pino to standard output: readable text on a terminal, JSON lines otherwise. */
 export function createLog(level: string, json: boolean): Logger {
   const options = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime };
   // The log is written in this process and synchronously, so that the last lines of a stopping worker are not lost.

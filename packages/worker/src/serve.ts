@@ -29,7 +29,7 @@ interface Serving {
 }
 
 /**
- * Starts a worker and runs it until a signal.
+ * Starts a worker and runs it until a signal comes.
  * @returns the exit code: 0 stopped, 1 when runs could not be released in time
  */
 export async function serve(given: Arguments, env: NodeJS.ProcessEnv, log: Logger, signals: StopSignals): Promise<0 | 1> {

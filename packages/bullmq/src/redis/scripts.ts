@@ -117,7 +117,7 @@ redis.call("DEL", KEYS[2], KEYS[3], KEYS[4])
 
 /**
  * Keys: job, lock, a workflow's, moveToFinished's, the parent's as a workflow.
- * Args: job id, token, lock ms, entry for a workflow that has begun, channel, run id, now, promote's (2), moveToFinished's (9),
+ * Args: job id, token, lock ms, entry for a workflow that has started, channel, run id, now, promote's (2), moveToFinished's (9),
  * number of the parent's command or "", entry for the parent, parent's promote (2).
  */
 const cancel = `
@@ -154,9 +154,9 @@ return updateProgress(slice(KEYS, 2, 3), slice(ARGV, 2, 2))
 `;
 
 /**
- * Keys: lock, moveToFinished's, the parent's as a workflow, then workflow, journal, timers of its own.
+ * Keys: lock, moveToFinished's, the parent's as a workflow, then the run's own workflow, journal and timers.
  * Args: token, moveToFinished's (9), number of the parent's command or "", entry for it, parent's promote (2), now,
- * "task", "workflow" or "force", ending, entries of the journal that it knows or "".
+ * "task", "workflow" or "force", ending, the number of journal entries that are known or "".
  */
 const finish = `
 if redis.call("GET", KEYS[1]) ~= ARGV[1] then return "lost" end

@@ -52,7 +52,7 @@ export interface ConfigFile {
   /** The adapter's own options. */
   options?: unknown;
   retention?: Duration;
-  /** Policy by task name, over the definitions. */
+  /** Policies by task name, which go before the definitions. */
   tasks?: Record<string, TaskPolicy>;
   /** Defaults of `task-backend-worker`. */
   worker?: { queues?: string[]; modules?: string[]; concurrency?: number; grace?: Duration };
@@ -72,7 +72,7 @@ export interface ReadFile {
 }
 
 /**
- * Reads the configuration file that was named, or the one beside package.json.
+ * Reads the named configuration file, or the one beside package.json.
  * @throws ConfigurationError naming the file, and the line or the key, without quoting it: it may hold a password
  */
 export async function readConfigFile(path: string | false | undefined, root: string, cwd: string): Promise<ReadFile> {

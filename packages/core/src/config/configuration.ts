@@ -5,7 +5,7 @@ import { show } from "../values/show.ts";
 import { readConfigFile, type ConfigFile } from "./config-file.ts";
 import { folderWith } from "./load-failure.ts";
 
-/** The configuration of one backend, from every source, with its origin kept for messages. */
+/** The configuration of one backend from all sources, with the origin of its values for messages. */
 export interface Configuration extends Omit<ConfigFile, "type"> {
   readonly type: string;
   readonly typeFrom: string;

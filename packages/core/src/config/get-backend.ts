@@ -28,8 +28,8 @@ const SHARED = Symbol.for("task-backend.shared-backend");
 const holder = globalThis as { [SHARED]?: Promise<TaskBackend> | undefined };
 
 /**
- * The backend that the configuration names. Without arguments it is the one of this process, made once and shared
- * until it is closed; with options it is a new one.
+ * The backend that the configuration names. Without arguments it is the shared one of this process, until it is closed; with
+ * options it is a new one.
  * @throws ConfigurationError, BackendUnavailableError, UnsupportedCapabilityError
  * @example
  * const backend = await getBackend();

@@ -8,7 +8,7 @@ import { redactUrl } from "./redact.ts";
 import type { Logger } from "../values/log.ts";
 import type { Adapter, AdapterContext, CreateAdapter } from "../port/port.ts";
 
-/** The types that have a short name, and the package of each. */
+/** The package of each type that has a short name. */
 const KNOWN: Readonly<Record<string, string>> = {
   sqlite: "@task-backend/sqlite",
   bullmq: "@task-backend/bullmq",
@@ -25,7 +25,7 @@ const CALLED: Readonly<Record<string, string>> = {
 };
 
 /**
- * Loads the adapter package that the configuration names and makes its adapter.
+ * Loads the adapter package that the configuration names, and creates its adapter.
  * @throws ConfigurationError with the `npm install` line when the package of a known type is not there
  */
 export async function loadAdapter(configuration: Configuration, env: AdapterContext["env"], log: Logger): Promise<Adapter> {

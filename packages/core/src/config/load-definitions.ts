@@ -9,7 +9,7 @@ import { importModule, isPath, MissingModule } from "./load-module.ts";
 
 /** The definitions that one module exports. */
 export interface LoadedModule {
-  /** The file or package, as an operator would name it. */
+  /** The file or package, in the form that an operator would write. */
   readonly source: string;
   readonly definitions: readonly Definition[];
 }
@@ -30,7 +30,7 @@ export async function loadDefinitions(names: readonly string[], root: string): P
 }
 
 async function expand(name: string, root: string): Promise<string[]> {
-  // `tasks.ts` is a file when there is one; `tasks` may be a package.
+  // `tasks.ts` is a file if one exists; `tasks` may be a package.
   if (isFile(resolve(root, name))) return [isPath(name) ? name : `./${name}`];
   const { folder, pattern } = split(name, root);
   if (!isDynamicPattern(pattern)) return [name];

@@ -8,8 +8,8 @@ import { toErrorRecord } from "../values/error-record.ts";
 const OWN_FOLDER = folderWith("package.json", dirname(fileURLToPath(import.meta.url)));
 
 /**
- * Why a module could not be loaded, as one line with the file and the line where that is known.
- * @param file the module that was asked for; the error may come from one that it imports
+ * Why a module could not be loaded, in one line, with the file and line if they are known.
+ * @param file the requested module; the error may come from one that it imports
  */
 export function whereOf(thrown: unknown, file: string): string {
   const why = whyOf(thrown).replace(/^ParseError: /, "");
@@ -18,7 +18,7 @@ export function whereOf(thrown: unknown, file: string): string {
   return place === undefined ? why : `${why} (at ${place})`;
 }
 
-/** The message of whatever was thrown, as one line. */
+/** The message of a thrown value, in one line. */
 export function whyOf(thrown: unknown): string {
   return toErrorRecord(thrown)
     .message.trim()

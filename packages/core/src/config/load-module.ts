@@ -23,7 +23,7 @@ class LoadFailure extends Error {}
 
 /**
  * Imports a module by path or package name, resolved from a folder of the application as Node's own `import` does there.
- * TypeScript is loaded as it is. A name such as `tasks.ts` is the file, when there is one.
+ * TypeScript is loaded as it is. A name such as `tasks.ts` is a file if one exists.
  * @throws MissingModule, LoadFailure
  */
 export async function importModule(name: string, root: string): Promise<Record<string, unknown>> {

@@ -31,7 +31,7 @@ function isPlace(text: string): boolean {
 
 /**
  * The same error, with the secrets of a URL removed from its texts, its causes and its other properties.
- * Clients and parsers quote what they were given.
+ * Clients and parsers quote their input.
  */
 export function withoutSecrets<T>(error: T, url: string | undefined): T {
   const secrets = url === undefined ? [] : secretsOf(url);
@@ -46,7 +46,7 @@ function secretsOf(url: string): string[] {
   const parameters = [...url.matchAll(/[?&][^=&#]*(?:pass|secret|token|key)[^=&#]*=([^&#]*)/gi)].map(([, value = ""]) => value);
   const holds = password !== "" || parameters.some((value) => value !== "");
   const user = credentials.slice(0, Math.max(credentials.indexOf(":"), 0));
-  // A parser that is misled by a password quotes the part that it took for a host, a port or a path.
+  // A parser that is misled by a password quotes a part of it as a host, a port or a path.
   const parts = [password, decoded(password)].flatMap((text) => text.split(/[/?#@:]/));
   const texts = [...(holds ? [url] : []), credentials, password, ...parts, ...parameters];
   return [...new Set([...texts, ...texts.map(decoded)])]

@@ -45,7 +45,7 @@ export interface ChainOptions {
  * A step is a task (or `taskRef`, or workflow), `[task, extra]` to merge properties over the previous output,
  * or `[task, (previous) => input]`. Properties beside the first task are merged over the input of the chain, and a function beside
  * it gets that input: `[task, (input: Order) => …]`. Steps that do not fit each other do not compile.
- * A failing step settles the run, with `error.step` naming it; later ones never run.
+ * A failing step settles the run, and `error.step` names it; later steps never start.
  * @throws InvalidDefinitionError
  * @example
  * export const pipeline = chain("data_pipeline", [extract, transform, [load, { target: "warehouse" }]]);

@@ -56,7 +56,7 @@ export function checkHeaders(value: unknown, where: string): Headers {
   return value as Headers;
 }
 
-/** @throws PayloadTooLargeError when headers are larger than what may travel with every step */
+/** @throws PayloadTooLargeError when headers are larger than the limit */
 export function checkHeadersSize(headers: Headers, where: string): void {
   const bytes = Buffer.byteLength(JSON.stringify(headers));
   if (bytes > MAX_HEADER_BYTES) throw new PayloadTooLargeError(`headers of ${where}`, bytes, MAX_HEADER_BYTES);
@@ -64,7 +64,7 @@ export function checkHeadersSize(headers: Headers, where: string): void {
 
 /**
  * Refuses a value that is not an options object, and unknown options: a misspelt option would silently leave its default in force.
- * @param known every option there is
+ * @param known all known options
  */
 export function checkOptions(value: unknown, known: readonly string[], where: string, Refused: Refusal): void {
   if (!isPlainObject(value)) throw new Refused(`${where} is ${show(value)}; give an object with ${known.join(", ")}.`);

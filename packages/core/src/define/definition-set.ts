@@ -13,7 +13,7 @@ import { InvalidArgumentError, InvalidDefinitionError } from "../values/errors.t
 import { isPlainObject, show } from "../values/show.ts";
 import { nearest } from "./checks.ts";
 
-/** Definitions by name and version, with the operator's policy over each. */
+/** Definitions by name and version, with the operator's policies applied. */
 export class DefinitionSet {
   readonly #policies: Readonly<Record<string, TaskPolicy>>;
   readonly #entries = new Map<string, { given: Definition; definition: Definition; source: string }>();

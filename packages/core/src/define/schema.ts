@@ -6,8 +6,8 @@ import { show } from "../values/show.ts";
 export type Schema = StandardSchemaV1;
 
 /**
- * The value as the schema parses it.
- * @throws InvalidInputError with the path and message of each issue; InvalidDefinitionError when the schema is none; what it throws itself
+ * Parses a value with the schema.
+ * @throws InvalidInputError with the path and message of each issue; InvalidDefinitionError when it is no schema; any error of the schema itself
  */
 export async function parseInput(schema: Schema | undefined, value: unknown, name: string): Promise<unknown> {
   if (!schema) return value;

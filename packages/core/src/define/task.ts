@@ -23,7 +23,7 @@ export interface TaskContext {
   /** Aborted on timeout, cancellation, worker stop and loss of the run; `reason` is the matching error. */
   readonly signal: AbortSignal;
   readonly headers: Headers;
-  /** Carries the run's id, name and attempt. */
+  /** A logger that adds the run's id, name and attempt. */
   readonly log: Logger;
   /**
    * Replaces the progress that `getResult` shows. Any JSON value is allowed.

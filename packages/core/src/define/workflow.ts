@@ -30,7 +30,7 @@ export interface WorkflowContext {
   readonly name: string;
   readonly version: string;
   readonly headers: Headers;
-  /** Silent while the function is replayed. */
+  /** A logger that is silent while the function is replayed. */
   readonly log: Logger;
   /**
    * Runs a task or workflow on its own queue, with its own retry policy, and waits for its output.

@@ -7,7 +7,7 @@ import type { WorkerHandle, WorkerRequest, WorkerRuntime } from "./workers.ts";
 export interface Adapter {
   /** Connects once, before any other method is called. Resolves with the capabilities observed on the server. */
   connect(signal: AbortSignal): Promise<Capabilities>;
-  /** Resolves when the engine has durably accepted each run, per item and in order. Needs no worker. */
+  /** Resolves when the engine has durably accepted each run; the outcomes are in the order of the runs. Needs no worker. */
   submit(runs: readonly RunRequest[]): Promise<readonly SubmitOutcome[]>;
   /** Resolves with undefined for unknown ids and for records past the retention. */
   get(id: RunId): Promise<RunRecord | undefined>;

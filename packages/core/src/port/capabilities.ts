@@ -12,7 +12,7 @@ export const FEATURES = [
   "lostStarts",
   /** Base delay, factor and cap of the policy are honoured (rule 4). Unsupported: a definition with more than one attempt is refused. */
   "backoff",
-  /** `RetryableError({ retryAfter })` is honoured (rule 4). Approximate: the next attempt comes by the policy. */
+  /** `RetryableError({ retryAfter })` is honoured (rule 4). Approximate: the policy sets the time of the next attempt. */
   "retryAfter",
   /** An attempt that takes too long is aborted (rule 5). Unsupported: a definition with a timeout is refused. */
   "timeout",
@@ -24,11 +24,11 @@ export const FEATURES = [
   "priority",
   /** A run can be submitted for later (rule 8). Unsupported: `delay` and `runAt` are refused. */
   "delay",
-  /** The same key is one run (rule 9). Unsupported: `idempotencyKey` is refused. */
+  /** Submissions with the same key are one run (rule 9). Unsupported: `idempotencyKey` is refused. */
   "idempotency",
   /** A key and a delay together (rule 9). Unsupported: they are refused together. */
   "idempotencyWithDelay",
-  /** However many runs wait on a queue that no worker serves, the other queues go on (rule 10). Approximate: very many hold them up. */
+  /** Runs that wait on a queue without workers do not delay other queues (rule 10). Approximate: very many of them do. */
   "queueIsolation",
   /** A run whose name no worker knows waits for one that does (rule 11). Approximate: it is found later than others. */
   "unknownName",
@@ -40,9 +40,9 @@ export const FEATURES = [
   "nullCharacters",
   /** Unpaired surrogates in payloads (rule 16). Unsupported: they are refused, and U+FFFD takes their place in errors. */
   "loneSurrogates",
-  /** Objects come back with their keys in the order they had (rule 16). Approximate: in another order. */
+  /** Objects come back with their keys in the original order (rule 16). Approximate: in another order. */
   "keyOrder",
-  /** `scheduled`, `pending` and `retrying` can be told apart. Approximate: one may show as another. */
+  /** `scheduled`, `pending` and `retrying` are distinguished. Approximate: one may show as another. */
   "waitingStatuses",
   /** Workflows (rules 18 to 28). Unsupported: they are refused. */
   "workflows",
@@ -59,7 +59,7 @@ export interface Capabilities {
   readonly where: string;
   readonly features: Readonly<Record<Feature, Level>>;
   readonly limits: {
-    /** UTF-8 bytes of JSON: inputs, outputs, progress, signal payloads. */
+    /** The largest input, output, progress or signal payload, in UTF-8 bytes of JSON. */
     readonly maxPayloadBytes: number;
     /** The largest journal of one workflow run, in bytes. Absent: no limit. */
     readonly maxJournalBytes?: number;

@@ -4,10 +4,10 @@ import type { TaskBackendError } from "../values/errors.ts";
 import type { Headers, Json } from "../values/json.ts";
 import type { Priority } from "../values/priority.ts";
 
-/** Opaque; the adapter chooses it. `get(id)` needs nothing else, in any process. */
+/** The adapter chooses its form. `get(id)` needs nothing else, in any process. */
 export type RunId = string;
 
-/** Plain facts about a task or workflow. */
+/** The facts about a task or workflow, without its code. */
 export interface DefinitionSpec {
   readonly kind: "task" | "workflow";
   readonly name: string;

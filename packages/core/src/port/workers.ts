@@ -29,7 +29,7 @@ export interface WorkerRuntime {
   execute(attempt: Attempt): Promise<Decision>;
   /** Executes one tick of a workflow run. Never throws; the same tick gets the same answer, on any worker. */
   advance(tick: Tick): Promise<TickResult>;
-  /** Forgets a live workflow run. */
+  /** Drops the live function of a workflow run; its next tick replays it. */
   evict(id: RunId): void;
   /**
    * Sets a listener for live workflow runs that ended, or made a call, outside of a tick, because they waited for something that is

@@ -17,7 +17,7 @@ export interface AdvanceOptions {
   readonly maxLiveRuns?: number;
   /** Called with the id of a run whose function went on outside of a tick. */
   readonly onStray?: (id: RunId) => void;
-  /** Milliseconds since 1970. Default: the clock. */
+  /** The time in milliseconds since 1970. Default: the clock. */
   readonly now?: () => number;
 }
 

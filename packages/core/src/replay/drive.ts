@@ -52,7 +52,7 @@ export function endsOverSignals(answer: Answer): boolean {
 }
 
 /**
- * Drives `advance` over a journal store: takes one claimed run as far as it goes.
+ * Drives `advance` over a journal store: executes ticks of one claimed run until it waits or settles.
  * It remembers how far each live run was fed, so that a tick reads only new entries.
  */
 export function createDrive<Run extends DrivenRun>(

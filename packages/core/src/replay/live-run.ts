@@ -99,7 +99,7 @@ export class LiveRun {
       if (entry.type === "command") continue;
       this.#replaying = from + index < seen;
       this.#deliver(entry);
-      // Lets every promise that the entry settled run to its next call before the next entry is handed over.
+      // Lets every promise that the entry settled run to its next call before the next entry.
       await macrotask();
     }
     this.#feeding = false;
@@ -119,7 +119,7 @@ export class LiveRun {
     );
   }
 
-  /** The commands numbered from `commandsSeen` on; undefined when some of them are no longer held. */
+  /** The commands numbered from `commandsSeen` on; undefined when some of them are no longer in memory. */
   commandsFrom(commandsSeen: number): readonly Command[] | undefined {
     const oldest = this.#commands[0]?.n ?? this.#issued.length;
     if (commandsSeen < oldest) return undefined;

@@ -132,7 +132,7 @@ export class TaskBackend implements AsyncDisposable {
   }
 
   /**
-   * Submits in one go. Every item is validated before the first is sent.
+   * Submits several runs together. Every item is validated before the first one is sent.
    * @throws SubmitManyError when the engine refused some; and the errors of `submit`
    */
   async submitMany<In, Out>(submissions: readonly Submission<In, Out>[]): Promise<Run<Out>[]> {

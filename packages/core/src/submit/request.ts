@@ -15,7 +15,7 @@ export interface RequestOptions {
   readonly headers?: Headers | undefined;
 }
 
-/** The definition as plain facts. */
+/** The facts about a definition, without its code. */
 export function specOf(definition: TaskDefinition | WorkflowDefinition): DefinitionSpec {
   return {
     kind: definition.kind,

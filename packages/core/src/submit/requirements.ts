@@ -5,7 +5,7 @@ import { storableError } from "../values/storable.ts";
 import type { Capabilities, DefinitionSpec, Feature, RunRequest } from "../port/port.ts";
 
 /**
- * Refuses what the connected engine cannot honour, before any I/O.
+ * Refuses a request that the connected engine cannot honour, before any I/O.
  * @throws UnsupportedCapabilityError
  */
 export function requireSupported(capabilities: Capabilities, request: RunRequest): void {

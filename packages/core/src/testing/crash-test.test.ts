@@ -35,7 +35,7 @@ test("Date.now() deciding a branch is caught, with the seed and the remedy", asy
     handler: async (wf, label: string) => {
       const startedAt = Date.now();
       await wf.sleep("1h");
-      // Replayed after a crash, both moments are the same one.
+      // In a replay after a crash, both times are the same.
       if (Date.now() - startedAt < 3_600_000) return wf.run(step, `${label} again`);
       return wf.run(step, "second");
     },

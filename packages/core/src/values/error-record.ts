@@ -2,13 +2,13 @@ import { NonRetryableError, TaskCancelledError, TaskFailedError } from "./errors
 import { toJson, type Json } from "./json.ts";
 import { stepOf } from "./origin.ts";
 
-/** An error as it is stored and reported: the same on every engine for the same throw. */
+/** An error in its stored form: the same on every engine for the same thrown value. */
 export interface ErrorRecord {
   readonly name: string;
   readonly message: string;
   /** The thrown error's own `code`, or one of ours; `TASK_FAILED` when it had none. */
   readonly code: string;
-  /** Whether the policy was allowed to try again. */
+  /** Whether the policy allowed a retry. */
   readonly retryable: boolean;
   /** In a workflow's error: the step that failed, with the steps inside it after a slash. */
   readonly step?: string;
@@ -83,7 +83,7 @@ export function errorRecord(name: string, code: string, message: string, retryab
   return { name, message, code, retryable };
 }
 
-/** The record of a run whose stored data cannot be read: damaged, or written by something else. `what` names it. */
+/** The record of a run whose stored data cannot be read: it is damaged, or another program wrote it. `what` names it. */
 export function corruptRecord(what: string, cause?: unknown): ErrorRecord {
   const message = `${what} cannot be read: its data is damaged, or something else wrote it. It is settled so that others go on.`;
   return { ...errorRecord("CorruptRunError", "CORRUPT_RUN", message), ...(cause !== undefined && { cause: toErrorRecord(cause) }) };

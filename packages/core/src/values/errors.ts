@@ -49,7 +49,7 @@ export class ConfigurationError extends TaskBackendError {
   }
 }
 
-/** A definition, or a set of them, that cannot work: a duplicate name, a cycle, a bad option. */
+/** A definition, or a set of definitions, is invalid: a duplicate name, a cycle, a bad option. */
 export class InvalidDefinitionError extends TaskBackendError {
   static override readonly kind = "InvalidDefinitionError";
   constructor(message: string, options?: { cause?: unknown }) {
@@ -82,7 +82,7 @@ export class InvalidInputError extends TaskBackendError {
   }
 }
 
-/** A value that JSON cannot carry without loss; `path` says where. */
+/** A value that JSON cannot hold without loss; `path` says where. */
 export class InvalidPayloadError extends TaskBackendError {
   static override readonly kind = "InvalidPayloadError";
   readonly path: string;

@@ -1,6 +1,6 @@
 import { InvalidPayloadError, PayloadTooLargeError } from "./errors.ts";
 
-/** A value that JSON carries without loss. */
+/** A value that JSON can hold without loss. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 
 /** String values that travel with a run and with everything a workflow starts. */

@@ -1,10 +1,10 @@
 import { InvalidArgumentError } from "./errors.ts";
 import { show } from "./show.ts";
 
-/** From the last served to the first. Words, because engines disagree on the direction of numbers. */
+/** The priorities, from the last served to the first. They are words, because engines disagree on the direction of numbers. */
 export const PRIORITIES = ["low", "normal", "high", "critical", "urgent"] as const;
 
-/** How soon a run is taken among those ready in its queue. */
+/** How soon a run is claimed among the ready ones in its queue. */
 export type Priority = (typeof PRIORITIES)[number];
 
 /** @throws InvalidArgumentError naming the value and the place */

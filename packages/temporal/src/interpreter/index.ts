@@ -39,7 +39,7 @@ import { Steps } from "./steps.ts";
 
 /*
  * Runs in Temporal's sandbox and serves every workflow name: the default export receives every workflow type. It keeps
- * the journal in the order of its own events, asks the tick (a local activity, in plain Node) what comes next, and
+ * the journal in the order of its own events, asks the tick (a local activity, in plain Node) for the next commands, and
  * carries the commands out by Temporal's own means. It must stay deterministic across versions: a change of its commands must
  * depend on the recorded answer, as `rules` do, or be guarded by `patched`.
  */
